@@ -133,9 +133,8 @@ class PandaReachEnv(gymnasium.Env[Observation, np.ndarray]):
                 raise ValueError(f"{name} is {value!r}, but must be one of {known}")
         if render_mode == "human" and not has_display():
             raise DisplayError(
-                'render_mode="human" needs a display, and none answers '
-                f"(DISPLAY={os.environ.get('DISPLAY', '')!r}); "
-                'use render_mode="rgb_array" or None'
+                f"no display answers (DISPLAY={os.environ.get('DISPLAY', '')!r}): "
+                'a window can\'t be opened; leave out --render or render_mode="human"'
             )
         self.render_mode = render_mode
         with _quiet():

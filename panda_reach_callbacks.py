@@ -1,0 +1,353 @@
+"""Machinery of a training run that a learner may skip, as Stable-Baselines3 callbacks.
+
+Live evaluation on held-out goals, progress, a window, safe saving and stopping: all of
+them look on, and none changes what is learned.
+"""
+
+import contextlib
+import copy
+import io
+import multiprocessing
+import queue
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import PIL.Image
+import rich.progress
+import torch
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat
+from stable_baselines3.common.policies import MultiInputActorCriticPolicy
+
+import panda_reach_utils as utils
+from panda_reach_env import WindowClosed
+
+
+class HeldOutEvaluation(BaseCallback):
+    """Play the deterministic policy on held-out goals as it learns, for TensorBoard.
+
+    Scalars ``eval/success_rate`` and ``eval/mean_final_distance`` (m), and the image
+    ``eval/episode``: frames of one episode, side by side. A process of its own plays
+    snapshots of the policy, so that training goes on meanwhile and its random numbers
+    stay what they are; every result is logged at its snapshot's step.
+
+    Args:
+        control_type: of the environment to play in.
+        every: steps between two snapshots.
+        episodes: goals each snapshot is tried on, always the same ones.
+        hparams: shown beside the results in TensorBoard's HParams tab.
+    """
+
+    TAGS = ("eval/success_rate", "eval/mean_final_distance")
+
+    def __init__(
+        self, control_type: str, every: int, hparams: dict[str, Any], episodes: int = 20
+    ) -> None:
+        super().__init__()
+        self.every = every
+        self.hparams = hparams
+        self.latest: dict[str, float] = {}
+        self._pending = 0
+        self._last_step = 0
+        spawn = multiprocessing.get_context("spawn")
+        self._snapshots, self._results = spawn.Queue(), spawn.Queue()
+        self._process = spawn.Process(
+            target=_evaluate_snapshots,
+            args=(self._snapshots, self._results, control_type, episodes),
+            daemon=True,
+        )
+
+    def _on_training_start(self) -> None:
+        self._writer = next(
+            output.writer
+            for output in self.logger.output_formats
+            if isinstance(output, TensorBoardOutputFormat)
+        )
+        # TensorBoard shows hyperparameters only beside at least one metric's tag.
+        hparam = HParam(self.hparams, dict.fromkeys(self.TAGS, 0.0))
+        self.logger.record("hparams", hparam, exclude=("stdout", "log", "json", "csv"))
+        self.logger.dump(self.num_timesteps)
+        with _ignored_interrupt():  # inherited: Ctrl-C is for this process to handle
+            self._process.start()
+        self._evaluate()
+
+    def _on_rollout_start(self) -> None:  # the policy has just been updated
+        self._log(wait=False)
+        if self.num_timesteps - self._last_step >= self.every:
+            self._evaluate()
+
+    def _on_training_end(self) -> None:
+        if self._last_step != self.num_timesteps:
+            self._evaluate()
+        self._log(wait=True)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _evaluate(self) -> None:
+        snapshot = io.BytesIO()
+        self.model.policy.save(snapshot)
+        self._snapshots.put((self.num_timesteps, snapshot.getvalue()))
+        self._last_step = self.num_timesteps
+        self._pending += 1
+
+    def _log(self, wait: bool) -> None:
+        while self._pending:
+            try:
+                step, *values, strip = self._results.get(block=wait, timeout=1)
+            except queue.Empty:
+                if not wait:
+                    return
+                if not self._process.is_alive():
+                    raise RuntimeError("the process of the live evaluation died") from None
+                continue
+            self._pending -= 1
+            self.latest = dict(zip(self.TAGS, values, strict=True))
+            for tag, value in self.latest.items():
+                self._writer.add_scalar(tag, value, step)
+            self._writer.add_image("eval/episode", strip, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """End the process, whatever it is at."""
+        if self._process.is_alive():
+            self._process.kill()
+
+
+@contextlib.contextmanager
+def _ignored_interrupt() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # elsewhere Python sets no signal handlers
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _evaluate_snapshots(
+    snapshots: multiprocessing.Queue, results: multiprocessing.Queue, control_type: str, episodes: int
+) -> None:
+    torch.set_num_threads(1)
+    env = gym.make("PandaReach-v2", reward_type="dense", control_type=control_type)
+    parent = multiprocessing.parent_process()
+    while parent.is_alive():  # it may have been killed: leave no process behind
+        try:
+            step, snapshot = snapshots.get(timeout=1)
+        except queue.Empty:
+            continue
+        policy = MultiInputActorCriticPolicy.load(io.BytesIO(snapshot), device="cpu")
+        result = utils.summary(utils.evaluate(policy, env, episodes))
+        strip = film_strip(policy, env)
+        results.put((step, result["success_rate"], result["mean_final_distance"], strip))
+
+
+def film_strip(policy: MultiInputActorCriticPolicy, env: gym.Env) -> np.ndarray:
+    """Five frames of one held-out episode, side by side: (160, 1200, 3) uint8."""
+    frames = []
+
+    def on_step(step: int, distance: float, reached: bool) -> None:
+        if step in (0, 3, 6, 12, 50):
+            picture = PIL.Image.fromarray(env.unwrapped.picture())
+            frames.append(np.asarray(picture.resize((240, 160))))
+
+    utils.play_episode(policy, env, utils.HELD_OUT_SEED, on_step)
+    return np.hstack(frames)
+
+
+class Progress(BaseCallback):
+    """How far training is and how good the agent is by now: a bar, or lines in a pipe."""
+
+    def __init__(self, evaluation: HeldOutEvaluation) -> None:
+        super().__init__()
+        self.evaluation = evaluation
+        self._bar = rich.progress.Progress(
+            rich.progress.BarColumn(),
+            rich.progress.TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TextColumn("{task.description}"),
+        )
+
+    def _on_training_start(self) -> None:
+        self.total = self.locals["total_timesteps"]
+        self._task = self._bar.add_task("", total=self.total, completed=self.num_timesteps)
+        self._next_line = self.num_timesteps
+        if self._bar.console.is_terminal:
+            self._bar.start()
+
+    def _on_step(self) -> bool:
+        self._bar.update(self._task, completed=self.num_timesteps, description=self.quality())
+        return True
+
+    def _on_rollout_start(self) -> None:
+        if not self._bar.console.is_terminal and self.num_timesteps >= self._next_line:
+            self._print_line()
+            self._next_line += self.total / 10
+
+    def _on_training_end(self) -> None:
+        self._on_step()
+        if not self._bar.console.is_terminal:
+            self._print_line()
+
+    def quality(self) -> str:
+        success, distance = (self.evaluation.latest.get(tag) for tag in HeldOutEvaluation.TAGS)
+        return "" if success is None else f"success {success:4.0%}, {distance * 1000:5.1f} mm"
+
+    def _print_line(self) -> None:
+        with contextlib.suppress(BrokenPipeError):  # nobody reads on: train all the same
+            print(f"{self.num_timesteps:>9,}/{self.total:,} steps  {self.quality()}", flush=True)
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+class Window(BaseCallback):
+    """Shows one arm driven by the policy as it learns, in real time.
+
+    It has a simulation of its own and moves when 1/25 s has gone by, so that training
+    neither waits for it nor differs by it.
+    """
+
+    def __init__(self, control_type: str) -> None:
+        super().__init__()
+        self._env = gym.make("PandaReach-v2", render_mode="human", control_type=control_type)
+        self._observation, _ = self._env.reset(seed=utils.HELD_OUT_SEED)
+        self._next_frame = 0.0
+
+    def _on_step(self) -> bool:
+        if time.perf_counter() >= self._next_frame:
+            self._next_frame = time.perf_counter() + 1 / self._env.metadata["render_fps"]
+            action, _ = self.model.predict(self._observation, deterministic=True)
+            self._observation, _, _, truncated, _ = self._env.step(action)
+            if truncated:
+                self._observation, _ = self._env.reset()
+        return True
+
+    def close(self) -> None:
+        self._env.close()
+
+
+class Diverged(RuntimeError):
+    """A number in training is NaN or infinite; the message says which."""
+
+
+class SafeSaving(BaseCallback):
+    """Saves now and then, keeps the last good parameters, and stops when asked to.
+
+    Ctrl-C and SIGTERM (a cluster's time limit) end training after the step it is at.
+
+    Args:
+        path: the agent's zip, always whole: see ``save_agent``.
+        every: s between two saves: what a power cut can cost at most.
+    """
+
+    def __init__(self, path: Path, every: float = 30.0) -> None:
+        super().__init__()
+        self.path = path
+        self.every = every
+        self.stopped_by: signal.Signals | None = None
+        self._handlers: dict[signal.Signals, Any] = {}
+
+    def _on_training_start(self) -> None:
+        self.save()  # a full disk shows here, not after minutes of training
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._stop)
+
+    def _stop(self, number: int, _frame: object) -> None:
+        self.stopped_by = signal.Signals(number)
+        self.close()  # who asks a second time means at once
+
+    def _on_rollout_start(self) -> None:  # the policy has just been updated
+        if not self.is_finite():
+            raise Diverged("the weights")
+        self._good = copy.deepcopy(self.model.get_parameters()), self.num_timesteps
+        if time.monotonic() >= self._next_save:
+            self.save()
+
+    def _on_step(self) -> bool:
+        if not all(np.isfinite(values).all() for values in self.locals["new_obs"].values()):
+            raise Diverged("an observation")
+        return self.stopped_by is None
+
+    def is_finite(self) -> bool:
+        return all(bool(p.isfinite().all()) for p in self.model.policy.parameters())
+
+    def restore_last_good(self) -> None:
+        """Set the model back to where its last sound update had left it."""
+        parameters, self.model.num_timesteps = self._good
+        self.model.set_parameters(parameters)
+
+    def save(self) -> None:
+        utils.save_agent(self.model, self.path)
+        self._next_save = time.monotonic() + self.every
+
+    def close(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
+
+
+class Watchers(CallbackList):
+    """All of the above for one run. Leaving the ``with`` block saves, whatever happened.
+
+    Args:
+        path: of the agent's zip.
+        control_type: of the environment.
+        total_timesteps: of the run, for the pace of the evaluations.
+        hparams: for TensorBoard.
+        render: whether to show a window.
+
+    Attributes:
+        stopped_by: the signal that ended training early; SIGINT for a closed window.
+
+    Raises:
+        DisplayError: ``render`` without a display.
+        UsageError: on leaving, when a number in training was no longer finite; the
+            agent is saved as the last sound update had left it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        control_type: str,
+        total_timesteps: int,
+        hparams: dict[str, Any],
+        render: bool,
+    ) -> None:
+        self._saving = SafeSaving(path)
+        evaluation = HeldOutEvaluation(control_type, max(2048, total_timesteps // 25), hparams)
+        watchers = [self._saving, evaluation, Progress(evaluation)]
+        if render:
+            watchers.append(Window(control_type))
+        super().__init__(watchers)
+        self.stopped_by: signal.Signals | None = None
+
+    def __enter__(self) -> "Watchers":
+        return self
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> bool:
+        saving = self._saving
+        try:
+            # Of NaN weights PyTorch's distributions make a ValueError of their own.
+            if isinstance(error, Diverged) or not saving.is_finite():
+                saving.restore_last_good()
+                saving.save()
+                raise utils.UsageError(
+                    f"training diverged: {error if isinstance(error, Diverged) else 'the weights'} "
+                    f"came to be no finite number; the agent of {saving.model.num_timesteps:,} "
+                    f"steps is saved in {saving.path}; try a smaller --learning-rate"
+                ) from None
+            saving.save()
+        finally:
+            for watcher in self.callbacks:
+                watcher.close()
+        closed = isinstance(error, WindowClosed)
+        self.stopped_by = signal.SIGINT if closed else saving.stopped_by
+        return closed

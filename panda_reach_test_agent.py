@@ -1,0 +1,122 @@
+"""Play a saved agent: in a window, in a table, in a GIF or an MP4."""
+
+from pathlib import Path
+
+import imageio.v2 as imageio
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+import rich.progress
+import tyro
+
+import panda_reach_utils as utils
+from panda_reach_env import WindowClosed, has_display
+
+
+def test_agent(
+    model: tyro.conf.Positional[Path] = utils.AGENTS / "PandaReach_PPO_v2_ee_dense.zip",
+    episodes: int | None = None,
+    render: bool = has_display(),
+    seed: int = utils.HELD_OUT_SEED,
+    record: Path | None = None,
+) -> None:
+    """Play a saved agent on PandaReach-v2 and say how good it is.
+
+    Args:
+        model: the agent's zip; numbers are read from it, and nothing in it is run.
+        episodes: of 50 steps; None for 100, for 10 in a window, for 5 in a recording.
+        render: play in a window, in real time. The default: where there is a display.
+        seed: of the goals; the same ones for the same seed.
+        record: write a .gif or an .mp4, 25 frames a second; takes 10 s an episode.
+
+    Raises:
+        UsageError: no such agent; a number out of range; a file that can't be written.
+        DisplayError: ``render`` without a display.
+    """
+    utils.check_range(1, 10**9, episodes=episodes)
+    utils.check_range(0, 2**32 - 1, seed=seed)
+    if episodes is None:
+        episodes = 5 if record else 10 if render else 100
+    policy, env = utils.load_agent(model, render_mode="human" if render else None)
+    recording = Recording(record) if record else None
+    played: list[utils.Episode] = []
+
+    def on_step(_step: int, distance: float, reached: bool) -> None:
+        if recording:
+            caption = f"goal {len(played) + 1}   {distance * 1000:.0f} mm"
+            recording.add(env.unwrapped.picture(), caption, reached)
+
+    try:
+        for i in rich.progress.track(range(episodes), model.stem, transient=True):
+            played.append(utils.play_episode(policy, env, seed if i == 0 else None, on_step))
+    except (WindowClosed, KeyboardInterrupt):
+        pass  # the table and the recording tell of the episodes that were played
+    env.close()
+    if played:
+        utils.print_table(model.stem, played)
+    if recording:
+        recording.save()
+        print(f"Wrote {record} ({record.stat().st_size / 1e6:.1f} MB), 25 frames a second.")
+
+
+class Recording:
+    """Pictures with a caption, to be saved as GIF (480x320) or MP4 (720x480).
+
+    Raises:
+        UsageError: neither ``.gif`` nor ``.mp4``, or no access to its folder.
+    """
+
+    FPS = 25
+
+    def __init__(self, path: Path) -> None:
+        if path.suffix not in (".gif", ".mp4"):
+            raise utils.UsageError(f"--record {path} must end in .gif or .mp4")
+        self.path = path
+        self._temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+        try:
+            self._temporary.touch()  # before minutes of drawing, not after
+        except OSError as error:
+            raise utils.UsageError(f"cannot write {path}: {error.strerror}") from None
+        self._size = (480, 320) if path.suffix == ".gif" else (720, 480)
+        self._font = PIL.ImageFont.load_default(self._size[1] // 18)
+        self._frames: list[PIL.Image.Image] = []
+
+    def add(self, picture: np.ndarray, caption: str, reached: bool) -> None:
+        """One frame; the caption is green once the goal is reached."""
+        frame = PIL.Image.fromarray(picture).resize(self._size, PIL.Image.Resampling.LANCZOS)
+        margin = self._size[1] // 24
+        PIL.ImageDraw.Draw(frame).text(
+            (margin, margin),
+            caption,
+            fill=(80, 220, 100) if reached else (255, 255, 255),
+            font=self._font,
+        )
+        self._frames.append(frame)
+
+    def save(self) -> None:
+        """Write the file, whole or not at all."""
+        if self.path.suffix == ".gif":
+            # One palette for all frames: what stands still stays the same to the bit,
+            # and a GIF only stores what moved.
+            palette = self._frames[0].quantize(method=PIL.Image.Quantize.MAXCOVERAGE)
+            frames = [
+                frame.quantize(palette=palette, dither=PIL.Image.Dither.NONE)
+                for frame in self._frames
+            ]
+            frames[0].save(
+                self._temporary,
+                save_all=True,
+                append_images=frames[1:],
+                duration=1000 // self.FPS,
+                loop=0,
+            )
+        else:
+            with imageio.get_writer(self._temporary, fps=self.FPS) as video:
+                for frame in self._frames:
+                    video.append_data(np.asarray(frame))
+        self._temporary.replace(self.path)
+
+
+if __name__ == "__main__":
+    utils.cli(test_agent)

@@ -1,0 +1,426 @@
+"""What the scripts share: the command line, agent files, evaluation and its table."""
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import io
+import itertools
+import json
+import math
+import os
+import pickle
+import re
+import shlex
+import shutil
+import sys
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import gymnasium as gym
+import numpy as np
+import rich.box
+import rich.console
+import rich.table
+import scipy.stats
+import torch
+import tyro
+from stable_baselines3 import PPO
+from stable_baselines3.common.policies import MultiInputActorCriticPolicy
+
+import panda_reach_env  # registers PandaReach-v2
+
+ROOT = Path(__file__).resolve().parent
+AGENTS = ROOT / "rl-trained-agents"
+RUNS = ROOT / "runs"
+
+# Training draws its goals from --seed on upwards; these are drawn from far above, so
+# that no agent is judged on goals that it was trained on.
+HELD_OUT_SEED = 1_000_000
+
+
+class UsageError(ValueError):
+    """A mistake of the person's, told in one line: exit code 2, no traceback."""
+
+
+# ---------------------------------------------------------------- command line
+
+
+def cli(function: Callable[..., int | None]) -> NoReturn:
+    """Call ``function`` with the command line's arguments, and exit with what it returns.
+
+    Exit code 2 and one line on stderr for a person's mistake; 0 when the window is
+    closed or Ctrl-C pressed. A bug keeps its traceback.
+    """
+
+    @functools.wraps(function)
+    def parse(*args: Any, **kwargs: Any) -> Callable[[], int | None]:
+        return functools.partial(function, *args, **kwargs)
+
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            call = tyro.cli(parse)
+    except SystemExit as stop:
+        if stop.code:  # tyro draws a box of several lines: its words in one
+            words = re.sub(r"─+[^│]*|[│╭╮╰╯]", " ", box.getvalue().split("╮", 1)[-1])
+            _fail(" ".join(words.split()))
+        raise
+    try:
+        code = call()
+        sys.stdout.flush()
+        sys.exit(code)
+    except (UsageError, panda_reach_env.DisplayError) as mistake:
+        _fail(str(mistake))
+    except (panda_reach_env.WindowClosed, KeyboardInterrupt):
+        sys.exit(0)
+    except BrokenPipeError:  # the reader of our output has gone: `| head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def check_range(low: float, high: float, **arguments: float | None) -> None:
+    """Raises UsageError for an argument outside [``low``, ``high``]; None is let pass."""
+    for name, value in arguments.items():
+        if value is not None and not low <= value <= high:
+            raise UsageError(
+                f"--{name.replace('_', '-')} is {value}, but must be from {low:,g} to {high:,g}"
+            )
+
+
+def command(script: str, *arguments: str | Path) -> str:
+    """The command line that runs ``script`` from the current folder with this Python."""
+
+    def short(path: str | Path) -> str:
+        relative = os.path.relpath(path)
+        return str(path) if relative.startswith("..") else relative
+
+    python = "python" if shutil.which("python") == sys.executable else short(sys.executable)
+    words = [short(word) if isinstance(word, Path) else word for word in arguments]
+    return shlex.join([python, short(ROOT / script), *words])
+
+
+# ---------------------------------------------------------------- agent files
+
+# A hundred times an agent of ours: what is larger is no agent, but may be a zip bomb.
+LARGEST_AGENT = 32 * 1024**2  # bytes, unpacked
+
+ACTIVATIONS = {
+    activation.__name__: activation
+    for activation in (
+        torch.nn.Tanh,
+        torch.nn.ReLU,
+        torch.nn.ELU,
+        torch.nn.GELU,
+        torch.nn.LeakyReLU,
+        torch.nn.SiLU,
+    )
+}
+
+
+def new_run(name: str | None, stem: str) -> str:
+    """Reserve a name for a run by making ``runs/<name>/``: mkdir gives it to one only.
+
+    Args:
+        name: of the run; None for ``<stem>_<n>`` with the first n that is free.
+        stem: see ``name``.
+
+    Raises:
+        UsageError: a name that is taken or can't be a file's; a folder without access.
+    """
+    if name is not None and (Path(name).name != name or name.startswith(".")):
+        raise UsageError(f"--name {name!r} must be a plain name, without a folder")
+    for run in [name] if name else (f"{stem}_{n}" for n in itertools.count(1)):
+        try:
+            if not (AGENTS / f"{run}.zip").exists():
+                (RUNS / run).mkdir(parents=True)
+                return run
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise UsageError(f"cannot write {RUNS / run}: {error.strerror}") from None
+    raise UsageError(f"there is a run {name} already: choose another --name, or --resume it")
+
+
+def resumable(train: Callable[..., Any]) -> Callable[..., Any]:
+    """Let ``resume=ZIP`` bring back the arguments that ZIP's agent was trained with.
+
+    An argument given beside ``resume`` counts more than the saved one.
+    """
+    signature = inspect.signature(train)
+
+    @functools.wraps(train)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs).arguments
+        if given.get("resume") is not None:
+            defaults = {name: p.default for name, p in signature.parameters.items()}
+            saved = read_agent(given["resume"]).arguments
+            given = {name: value for name, value in saved.items() if name in defaults} | {
+                name: value for name, value in given.items() if value != defaults[name]
+            }
+        return train(**given)
+
+    return wrapper
+
+
+def save_agent(model: PPO, path: Path) -> None:
+    """Write ``model`` to ``path`` as Stable-Baselines3 does, but whole or not at all.
+
+    Raises:
+        UsageError: the file can't be written; what stood there before is untouched.
+    """
+    contents = io.BytesIO()
+    model.save(contents)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(contents.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedAgent:
+    """What is read of an agent's zip: nothing but numbers, lists and text."""
+
+    parameters: dict[str, Any]
+    """State dicts: ``"policy"`` (the weights) and ``"policy.optimizer"``."""
+    num_timesteps: int
+    arguments: dict[str, Any]
+    """What ``train`` was called with; empty if another program saved the agent."""
+    layers: dict[str, list[int]]
+    """Units in the hidden layers of the policy (``pi``) and of the value (``vf``)."""
+    activation: type[torch.nn.Module]
+
+
+def read_agent(path: Path) -> SavedAgent:
+    """Read a zip that Stable-Baselines3's PPO saved, without running anything in it.
+
+    ``PPO.load`` unpickles, and a stranger's pickle can run any program. Here PyTorch
+    reads tensors only, settings are read as JSON, and pickles are passed over.
+
+    Raises:
+        UsageError: missing, unreadable, no such zip, or weights that are not finite.
+    """
+    try:
+        contents = path.read_bytes() if path.stat().st_size <= LARGEST_AGENT else b""
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"cannot read the agent {path}: {reason}") from None
+    try:
+        files = _unpack(contents)
+        data = json.loads(files["data"])
+        parameters = {}
+        for name in ("policy", "policy.optimizer"):
+            _unpack(files[f"{name}.pth"])  # a zip in its turn: is it small, too?
+            parameters[name] = torch.load(
+                io.BytesIO(files[f"{name}.pth"]), map_location="cpu", weights_only=True
+            )
+        weights = parameters["policy"]
+        if sum(tensor.numel() for tensor in weights.values()) > LARGEST_AGENT:
+            raise ValueError("too large")
+        # SB3 writes beside each pickle what it holds, in words.
+        activation = re.search(r"activation\.(\w+)", str(data["policy_kwargs"].get("activation_fn")))
+        agent = SavedAgent(
+            parameters=parameters,
+            num_timesteps=int(data["num_timesteps"]),
+            arguments=dict(data.get("arguments", {})),
+            layers={
+                "pi": _layers(weights, "mlp_extractor.policy_net"),
+                "vf": _layers(weights, "mlp_extractor.value_net"),
+            },
+            activation=ACTIVATIONS[activation[1] if activation else "Tanh"],
+        )
+        finite = all(bool(tensor.isfinite().all()) for tensor in weights.values())
+    except pickle.UnpicklingError:
+        raise UsageError(
+            f"{path} holds code where an agent has its weights; nothing of it was run"
+        ) from None
+    except Exception:  # a stranger's bytes can break any parser in any way
+        raise UsageError(f"{path} is not an agent that Stable-Baselines3's PPO saved") from None
+    if not finite:
+        raise UsageError(f"{path} is a broken agent: some of its weights are not finite numbers")
+    return agent
+
+
+def _layers(weights: dict[str, torch.Tensor], net: str) -> list[int]:
+    biases = [weights.get(f"{net}.{2 * i}.bias") for i in range(len(weights))]
+    return [len(bias) for bias in biases if bias is not None]
+
+
+def _unpack(contents: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(contents)) as archive:
+        if sum(member.file_size for member in archive.infolist()) > LARGEST_AGENT:
+            raise ValueError("too large")
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def restore(model: PPO, path: Path) -> None:
+    """Give ``model`` the weights, the optimizer and the step count saved in ``path``.
+
+    Raises:
+        UsageError: see ``read_agent``; or an agent of other sizes than ``model``.
+    """
+    agent = read_agent(path)
+    try:
+        model.set_parameters(agent.parameters)
+    except (ValueError, RuntimeError, KeyError):
+        raise UsageError(f"{path} is an agent of another kind than this run's") from None
+    model.num_timesteps = agent.num_timesteps
+
+
+def load_agent(
+    path: Path, render_mode: str | None = None
+) -> tuple[MultiInputActorCriticPolicy, gym.Env]:
+    """A saved agent's policy, ready to ``predict``, and the environment that it fits.
+
+    Raises:
+        UsageError: see ``read_agent``; or an agent for another task.
+        DisplayError: see ``PandaReachEnv``.
+    """
+    agent = read_agent(path)
+    weights = agent.parameters["policy"]
+    try:
+        control_type = {3: "ee", 7: "joints"}[len(weights["action_net.bias"])]
+    except KeyError:
+        raise UsageError(
+            f"{path} is an agent for another task: PandaReach-v2 has 3 actions (ee) or 7 (joints)"
+        ) from None
+    env = gym.make(
+        "PandaReach-v2", render_mode=render_mode, reward_type="dense", control_type=control_type
+    )
+    policy = MultiInputActorCriticPolicy(
+        env.observation_space,
+        env.action_space,
+        lr_schedule=lambda _: 0.0,
+        net_arch=agent.layers,
+        activation_fn=agent.activation,
+        use_sde=weights["log_std"].ndim == 2,
+    )
+    try:
+        policy.load_state_dict(weights)
+    except RuntimeError:
+        env.close()
+        raise UsageError(
+            f"{path} is an agent of another kind: only PPO's MultiInputPolicy on the "
+            "observations of PandaReach-v2 plays here"
+        ) from None
+    policy.set_training_mode(False)
+    return policy, env
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+@dataclasses.dataclass(frozen=True)
+class Episode:
+    """What one episode came to. Returns are undiscounted sums over its 50 steps."""
+
+    success: bool
+    """Within 5 cm of the goal at the last step."""
+    dense_return: float
+    """Sum of minus the distance (m), whatever the environment's reward is."""
+    sparse_return: float
+    """Minus the number of steps spent out of the goal's reach."""
+    final_distance: float
+    """m."""
+    steps_to_goal: int | None
+    """Steps until the goal was first reached; None if it never was."""
+
+
+def play_episode(
+    policy: PPO | MultiInputActorCriticPolicy,
+    env: gym.Env,
+    seed: int | None = None,
+    on_step: Callable[[int, float, bool], None] | None = None,
+) -> Episode:
+    """One episode with the most likely action at each step.
+
+    ``on_step(step, distance, reached)`` is called after the reset (step 0) and each step.
+    """
+    observation, info = env.reset(seed=seed)
+    distances, reached = [_distance(observation)], [info["is_success"]]
+    truncated = False
+    while not truncated:
+        if on_step:
+            on_step(len(distances) - 1, distances[-1], reached[-1])
+        action, _ = policy.predict(observation, deterministic=True)
+        observation, _, _, truncated, info = env.step(action)
+        distances.append(_distance(observation))
+        reached.append(info["is_success"])
+    if on_step:
+        on_step(len(distances) - 1, distances[-1], reached[-1])
+    return Episode(
+        success=reached[-1],
+        dense_return=-sum(distances[1:]),
+        sparse_return=float(sum(reached[1:]) - len(reached[1:])),
+        final_distance=distances[-1],
+        steps_to_goal=reached.index(True) if any(reached) else None,
+    )
+
+
+def _distance(observation: dict[str, np.ndarray]) -> float:
+    return float(np.linalg.norm(observation["achieved_goal"] - observation["desired_goal"]))
+
+
+def evaluate(
+    policy: PPO | MultiInputActorCriticPolicy,
+    env: gym.Env,
+    episodes: int,
+    seed: int = HELD_OUT_SEED,
+) -> list[Episode]:
+    """``episodes`` goals that ``seed`` fixes, one after the other."""
+    return [play_episode(policy, env, seed if i == 0 else None) for i in range(episodes)]
+
+
+def summary(episodes: Sequence[Episode]) -> dict[str, Any]:
+    """Means over ``episodes``; the success rate with its 95% Wilson interval."""
+    successes = sum(episode.success for episode in episodes)
+    interval = scipy.stats.binomtest(successes, len(episodes)).proportion_ci(method="wilson")
+    steps = [e.steps_to_goal for e in episodes if e.steps_to_goal is not None]
+    return {
+        "episodes": len(episodes),
+        "success_rate": successes / len(episodes),
+        "success_interval": (float(interval.low), float(interval.high)),
+        "mean_dense_return": float(np.mean([e.dense_return for e in episodes])),
+        "mean_sparse_return": float(np.mean([e.sparse_return for e in episodes])),
+        "mean_final_distance": float(np.mean([e.final_distance for e in episodes])),
+        "worst_final_distance": max(e.final_distance for e in episodes),
+        "mean_steps_to_goal": float(np.mean(steps)) if steps else math.nan,
+    }
+
+
+def print_table(title: str, episodes: Sequence[Episode], **more: str) -> None:
+    """The table that ends training and testing; ``more`` rows go below."""
+    result = summary(episodes)
+    low, high = result["success_interval"]
+    table = rich.table.Table(title=title, box=rich.box.SIMPLE, show_header=False)
+    table.add_row("episodes (held-out goals)", f"{result['episodes']:,}")
+    table.add_row(
+        "success rate",
+        f"{result['success_rate']:.1%}  (95% interval {low:.1%} to {high:.1%})",
+    )
+    table.add_row("mean return, dense", f"{result['mean_dense_return']:.3f}")
+    table.add_row("mean return, sparse", f"{result['mean_sparse_return']:.2f}")
+    table.add_row("mean final distance", f"{result['mean_final_distance'] * 1000:.1f} mm")
+    table.add_row("worst final distance", f"{result['worst_final_distance'] * 1000:.1f} mm")
+    table.add_row("mean steps to the goal", f"{result['mean_steps_to_goal']:.1f} of 50")
+    for name, value in more.items():
+        table.add_row(name, value)
+    console = rich.console.Console(highlight=False)
+    with console.capture() as text:  # print() and not rich: it tells of a closed pipe
+        console.print(table)
+    print(text.get(), end="")
