@@ -83,9 +83,10 @@ class HeldOutEvaluation(BaseCallback):
             self._evaluate()
 
     def _on_training_end(self) -> None:
-        if self._last_step != self.num_timesteps:
+        stopped = self.num_timesteps < self.locals["total_timesteps"]
+        if not stopped and self._last_step != self.num_timesteps:
             self._evaluate()
-        self._log(wait=True)
+        self._log(wait=not stopped)  # who presses Ctrl-C does not want to wait
 
     def _on_step(self) -> bool:
         return True

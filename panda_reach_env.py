@@ -190,10 +190,10 @@ class PandaReachEnv(gymnasium.Env[Observation, np.ndarray]):
             width,
             height,
             viewMatrix=camera.computeViewMatrixFromYawPitchRoll(
-                cameraTargetPosition=(-0.24, 0.0, 0.24),
-                distance=1.5,
-                yaw=52,
-                pitch=-24,
+                cameraTargetPosition=(-0.2, 0.0, 0.26),
+                distance=1.35,
+                yaw=-20,
+                pitch=-22,
                 roll=0,
                 upAxisIndex=2,
             ),
@@ -201,7 +201,7 @@ class PandaReachEnv(gymnasium.Env[Observation, np.ndarray]):
                 fov=40, aspect=width / height, nearVal=0.1, farVal=10
             ),
             shadow=True,
-            lightDirection=(1.0, -0.6, 2.0),
+            lightDirection=(1.0, -1.0, 2.0),
             lightDistance=10,
             lightAmbientCoeff=0.5,
             lightDiffuseCoeff=0.45,

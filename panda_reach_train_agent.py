@@ -1,7 +1,5 @@
 """Train PPO to bring the Franka Panda's hand to a goal."""
 
-import os
-import shlex
 import time
 from pathlib import Path
 
@@ -34,11 +32,11 @@ def train(
     render: bool = False,
     name: str | None = None,
     resume: Path | None = None,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 2e-3,
     n_steps: int = 64,
     batch_size: int = 64,
-    n_epochs: int = 20,
-    gamma: float = 0.5,
+    n_epochs: int = 10,
+    gamma: float = 0.7,
     gae_lambda: float = 0.8,
     clip_range: float = 0.3,
     ent_coef: float = 0.0,
@@ -48,7 +46,7 @@ def train(
 ) -> int:
     """Train PPO on PandaReach-v2 and save the agent and its curves.
 
-    The agent goes to rl-trained-agents/<run>.zip, its TensorBoard log to runs/<run>/.
+    The agent goes to rl-trained-agents/<run>.zip, its curves to runs/<run>/.
 
     Args:
         control_type: what an action moves: the hand (ee) or the seven joints.
@@ -121,7 +119,11 @@ def train(
         ent_coef=ent_coef,
         vf_coef=vf_coef,
         max_grad_norm=max_grad_norm,
-        policy_kwargs={"log_std_init": log_std_init},
+        policy_kwargs={
+            "log_std_init": log_std_init,
+            "features_extractor_class": utils.RelativeGoal,
+            "optimizer_kwargs": {"betas": (0.9, 0.99)},
+        },
         seed=seed,
         device="cpu",
     )
@@ -146,7 +148,7 @@ def train(
 
     if watchers.stopped_by:
         print(f"Stopped at {model.num_timesteps:,} of {total_timesteps:,} steps. To go on:")
-        print(" ", utils.command("panda_reach_train_agent.py", "--resume", agent))
+        print(" ", utils.command("python", Path(__file__), "--resume", agent))
         return 128 + watchers.stopped_by
     policy, env = utils.load_agent(agent)
     utils.print_table(
@@ -157,8 +159,9 @@ def train(
         seed=str(seed),
     )
     env.close()
-    print("Watch it: ", utils.command("panda_reach_test_agent.py", agent))
-    print("Its curve:", shlex.join(["tensorboard", "--logdir", os.path.relpath(utils.RUNS)]))
+    player = utils.ROOT / "panda_reach_test_agent.py"
+    print("Watch it: ", utils.command("python", player, agent))
+    print("Its curve:", utils.command("tensorboard", "--logdir", utils.RUNS))
     return 0
 
 

@@ -1,0 +1,88 @@
+"""The real scripts, in a copy of the repository, run from another folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+VARIANTS = [(control, reward) for control in ("ee", "joints") for reward in ("dense", "sparse")]
+
+sys.path.insert(0, str(ROOT))
+os.environ.pop("DISPLAY", None)  # a test that wants a window takes the display fixture
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The scripts and the shipped agents and curves, as in a fresh clone."""
+    folder = tmp_path / "a clone"
+    folder.mkdir()
+    for script in ROOT.glob("*.py"):
+        shutil.copy(script, folder)
+    for shipped in ("rl-trained-agents", "runs"):
+        tracked = subprocess.run(
+            ["git", "ls-files", "-z", shipped], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.split("\0")
+        for file in filter(None, tracked):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, folder / file)
+    return folder
+
+
+@pytest.fixture
+def run(clone: Path, tmp_path: Path) -> Run:
+    """Run one of the clone's scripts from a folder that is not the clone."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    def run(script: str, *arguments: object, **kwargs: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, clone / script, *map(str, arguments)],
+            **{"cwd": elsewhere, "capture_output": True, "text": True, "timeout": 600} | kwargs,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def screen() -> Iterator[str]:
+    """A virtual screen's DISPLAY; PyBullet's real window opens on it."""
+    need("Xvfb", "xvfb")
+    read, write = os.pipe()
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x1024x24", "-noreset"],
+        pass_fds=[write],
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(write)
+    with os.fdopen(read) as number:
+        yield f":{number.readline().strip()}"
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture
+def display(screen: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("DISPLAY", screen)
+    return screen
+
+
+def need(program: str, package: str) -> None:
+    """Skip for want of a Debian package: never in CI, where it is installed."""
+    if shutil.which(program) is None:
+        message = f"{program} is missing: apt install {package}"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+
+
+def assert_one_line(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    """A person's mistake: exit code 2 and one clear line on stderr."""
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    for word in words:
+        assert word in result.stderr

@@ -1,0 +1,191 @@
+"""The environment: Gymnasium's and Stable-Baselines3's own checks, and what they leave out."""
+
+import os
+import subprocess
+import sys
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from conftest import ROOT, VARIANTS
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3 import SAC, HerReplayBuffer
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+from stable_baselines3.common.vec_env import SubprocVecEnv
+
+import panda_reach_env
+
+
+def make(control_type: str = "ee", reward_type: str = "dense", **kwargs: object) -> gym.Env:
+    return gym.make(
+        "PandaReach-v2", control_type=control_type, reward_type=reward_type, **kwargs
+    )
+
+
+def goals(env: gym.Env, seed: int, n: int = 3) -> list[list[float]]:
+    return [env.reset(seed=seed if i == 0 else None)[0]["desired_goal"].tolist() for i in range(n)]
+
+
+@pytest.mark.parametrize(("control_type", "reward_type"), VARIANTS)
+def test_passes_both_checkers_without_a_warning(control_type: str, reward_type: str) -> None:
+    env = make(control_type, reward_type).unwrapped
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env, skip_render_check=True)  # human needs a display: test_window.py
+        sb3_check_env(env)
+    env.close()
+
+
+def test_the_defaults_are_panda_gyms() -> None:
+    env = gym.make("PandaReach-v2")
+    env.reset(seed=0)
+    _, reward, *_ = env.step(np.zeros(3, np.float32))
+    assert env.action_space.shape == (3,)
+    assert reward == -1.0
+    env.close()
+
+
+@pytest.mark.parametrize(("control_type", "reward_type"), VARIANTS)
+def test_an_episode_is_panda_gyms(control_type: str, reward_type: str) -> None:
+    """Step by step what panda-gym 2 itself gives for the same goal and actions."""
+    import gym as old_gym
+
+    env = make(control_type, reward_type)
+    with panda_reach_env._quiet():
+        theirs = old_gym.make(
+            "PandaReach-v2", control_type=control_type, reward_type=reward_type
+        )
+    observation, _ = env.reset(seed=7)
+    theirs.reset()
+    goal = theirs.unwrapped.task.goal = env.unwrapped._env.task.goal
+    theirs.unwrapped.sim.set_base_pose("target", goal, np.array([0, 0, 0, 1]))
+    rng = np.random.default_rng(0)
+    for step in range(1, 51):
+        action = rng.uniform(-1, 1, env.action_space.shape).astype(np.float32)
+        observation, reward, terminated, truncated, info = env.step(action)
+        their_observation, their_reward, done, their_info = theirs.step(action)
+        for name, value in their_observation.items():
+            assert observation[name].dtype == np.float32
+            np.testing.assert_array_equal(observation[name], value.astype(np.float32))
+        assert reward == pytest.approx(float(their_reward), abs=1e-6)
+        assert info["is_success"] == bool(their_info["is_success"])
+        assert not terminated
+        assert truncated == done == (step == 50)
+    env.close()
+    theirs.close()
+
+
+def test_one_seed_fixes_all_later_goals_also_in_a_worker() -> None:
+    env, workers = make(), SubprocVecEnv([lambda: gym.make("panda_reach_env:PandaReach-v2")])
+    here = goals(env, seed=3)
+    env.step(env.action_space.sample())
+    assert goals(env, seed=3) == here
+    assert goals(env, seed=4) != here
+    workers.seed(3)
+    there = [workers.reset()["desired_goal"][0].tolist() for _ in here]
+    assert there == here
+    env.close()
+    workers.close()
+
+
+def test_an_episode_repeats_to_the_bit() -> None:
+    env = make("joints")
+
+    def episode() -> list[float]:
+        env.reset(seed=1)
+        return [float(env.step(np.full(7, 0.5, np.float32))[1]) for _ in range(50)]
+
+    first = episode()
+    for _ in range(3):
+        env.reset()
+        env.step(env.action_space.sample())
+    assert episode() == first
+    env.close()
+
+
+def test_her_learns_on_it() -> None:
+    env = make(reward_type="sparse")
+    model = SAC(
+        "MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, learning_starts=1450, seed=0
+    )
+    model.learn(1500)
+    sample = model.replay_buffer.sample(256)
+    # Relabelled with goals that were reached later: some are successes (reward 0).
+    assert {float(reward) for reward in sample.rewards} == {-1.0, 0.0}
+    env.close()
+
+
+def test_rgb_array_needs_no_display() -> None:
+    env = make(render_mode="rgb_array")
+    env.reset(seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        picture = env.render()
+    assert picture.shape == (480, 720, 3)
+    assert picture.dtype == np.uint8
+    red, green, blue = np.moveaxis(picture.astype(int), -1, 0)
+    assert ((green > 100) & (red < 60) & (blue < 60)).sum() > 50  # the target
+    assert ((red > 150) & (green > 150) & (blue > 150)).mean() > 0.1  # arm and table
+    env.close()
+
+
+@pytest.mark.parametrize("display", [None, ":99", "nonsense"])
+def test_a_window_without_a_display_is_one_clear_error(
+    display: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if display:
+        monkeypatch.setenv("DISPLAY", display)
+    with pytest.raises(panda_reach_env.DisplayError, match="no display answers"):
+        make(render_mode="human")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"control_type": "arm"}, {"reward_type": "big"}, {"render_mode": "ansi"}]
+)
+def test_an_unknown_variant_is_one_clear_error(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="must be one of"):
+        panda_reach_env.PandaReachEnv(**wrong)
+
+
+def test_close_twice() -> None:
+    env = make()
+    env.close()
+    env.close()
+
+
+def test_silent_in_this_process_and_in_a_worker() -> None:
+    program = """
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import SubprocVecEnv
+import gymnasium, panda_reach_env
+if __name__ == "__main__":
+    env = gymnasium.make("PandaReach-v2")
+    env.reset()
+    env.close()
+    workers = make_vec_env("panda_reach_env:PandaReach-v2", 2, vec_env_cls=SubprocVecEnv)
+    workers.reset()
+    workers.close()
+    print("done")
+"""
+    result = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning:panda_reach_env", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert (result.stdout, result.stderr, result.returncode) == ("done\n", "", 0)
+
+
+def test_what_the_caller_printed_is_not_lost() -> None:
+    """stdout is redirected while the simulator starts: what stands in its buffers stays."""
+    program = "print('before'); import panda_reach_env as e; e.PandaReachEnv(); print('after')"
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+        | {"PYTHONPATH": str(ROOT)},
+    )
+    assert (result.stdout, result.stderr) == ("before\nafter\n", "")

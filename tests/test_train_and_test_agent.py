@@ -1,0 +1,220 @@
+"""Training and playing, as a person does: the scripts' files, tables and exit codes."""
+
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, VARIANTS, Run, assert_one_line
+from stable_baselines3 import PPO
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+SHORT = ("--total-timesteps", 1024)
+
+
+def curves(folder: Path) -> EventAccumulator:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return events
+
+
+def row(output: str, name: str) -> str:
+    return re.search(rf"^ *{re.escape(name)} +(.*?) *$", output, re.M)[1]
+
+
+def test_the_default_run_reaches_the_goals(run: Run, clone: Path) -> None:
+    result = run("panda_reach_train_agent.py")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert float(row(result.stdout, "success rate").split("%")[0]) >= 99
+    assert "\x1b" not in result.stdout  # in a pipe: no control characters
+    assert len(result.stdout.splitlines()) < 40
+
+    name = "PandaReach_PPO_v2_ee_dense_1"
+    agent = clone / "rl-trained-agents" / f"{name}.zip"
+    data = json.loads(zipfile.ZipFile(agent).read("data"))
+    assert data["arguments"]["seed"] == data["seed"] == 0
+    tags = set(curves(clone / "runs" / name).Tags()["scalars"])
+    assert tags >= {
+        "rollout/ep_rew_mean",
+        "rollout/success_rate",
+        "time/fps",
+        "train/loss",
+        "eval/success_rate",
+        "eval/mean_final_distance",
+    }
+    assert f"{name}.zip" in result.stdout.split("Watch it:")[1]
+
+    # The command it prints plays the agent, on the same goals, to the same table.
+    again = run("panda_reach_test_agent.py", agent, "--episodes", 100)
+    assert (again.returncode, again.stderr) == (0, "")
+    for name in ("success rate", "mean return, dense", "mean return, sparse", "mean final distance"):
+        assert row(again.stdout, name) == row(result.stdout, name)
+
+
+@pytest.mark.parametrize(("control_type", "reward_type"), VARIANTS)
+def test_each_variant_trains_and_plays(
+    run: Run, clone: Path, control_type: str, reward_type: str
+) -> None:
+    variant = ("--control-type", control_type, "--reward-type", reward_type)
+    for n in (1, 2):  # the second run overwrites nothing
+        result = run("panda_reach_train_agent.py", *variant, *SHORT)
+        assert (result.returncode, result.stderr) == (0, "")
+        name = f"PandaReach_PPO_v2_{control_type}_{reward_type}_{n}"
+        assert (clone / "runs" / name).is_dir()
+        agent = clone / "rl-trained-agents" / f"{name}.zip"
+        assert PPO.load(agent).num_timesteps == 1024
+    result = run("panda_reach_test_agent.py", agent, "--episodes", 2)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert row(result.stdout, "episodes (held-out goals)") == "2"
+
+
+def test_name_gives_another_name(run: Run, clone: Path) -> None:
+    arguments = ("panda_reach_train_agent.py", *SHORT, "--name", "mein Arm ä")
+    assert run(*arguments).returncode == 0
+    agent = clone / "rl-trained-agents" / "mein Arm ä.zip"
+    before = agent.read_bytes()
+    assert_one_line(run(*arguments), "mein Arm ä", "--name")
+    assert agent.read_bytes() == before
+
+
+def test_hyperparameters_reach_ppo(run: Run, clone: Path) -> None:
+    flags = {
+        "n_envs": 3,
+        "n_steps": 40,
+        "batch_size": 30,
+        "n_epochs": 2,
+        "gamma": 0.7,
+        "gae_lambda": 0.75,
+        "ent_coef": 0.001,
+        "vf_coef": 0.25,
+        "max_grad_norm": 0.9,
+        "seed": 5,
+    }
+    words = [w for k, v in flags.items() for w in (f"--{k.replace('_', '-')}", v)]
+    result = run("panda_reach_train_agent.py", *words, "--total-timesteps", 240, "--name", "mine")
+    assert (result.returncode, result.stderr) == (0, "")
+    model = PPO.load(clone / "rl-trained-agents" / "mine.zip")
+    assert {name: getattr(model, name) for name in flags} == flags
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--control-type", "arm"], ["arm"]),
+        (["--total-timesteps", -5], ["--total-timesteps", "-5"]),
+        (["--total-timesteps", 0], ["--total-timesteps"]),
+        (["--n-envs", 0], ["--n-envs"]),
+        (["--n-envs", 10**6], ["--n-envs"]),
+        (["--n-steps", 0], ["--n-steps"]),
+        (["--batch-size", 77], ["--batch-size", "77"]),
+        (["--gamma", 1.5], ["--gamma"]),
+        (["--learning-rate", "nan"], ["--learning-rate"]),
+        (["--learning-rate", -1], ["--learning-rate"]),
+        (["--seed", -1], ["--seed"]),
+        (["--seed", 10**12], ["--seed"]),
+        (["--name", "a/b"], ["--name"]),
+        (["--name", ""], ["--name"]),
+        (["--render"], ["display"]),
+        (["--resume", "nowhere.zip"], ["nowhere.zip"]),
+    ],
+)
+def test_bad_input_to_training_is_told_in_one_line(
+    run: Run, clone: Path, arguments: list[object], words: list[str]
+) -> None:
+    before = sorted(clone.rglob("*"))
+    assert_one_line(run("panda_reach_train_agent.py", *arguments), *words)
+    assert [p for p in sorted(clone.rglob("*")) if "__pycache__" not in str(p)] == before
+
+
+def test_the_shipped_agent_plays_without_a_model(run: Run) -> None:
+    result = run("panda_reach_test_agent.py", "--episodes", 20)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "PandaReach_PPO_v2_ee_dense" in result.stdout
+    assert row(result.stdout, "success rate").startswith("100.0%  (95% interval 83.9% to 100.0%)")
+    again = run("panda_reach_test_agent.py", "--episodes", 20)
+    assert again.stdout == result.stdout
+    other = run("panda_reach_test_agent.py", "--episodes", 20, "--seed", 1)
+    assert other.stdout != result.stdout
+
+
+def test_an_agent_of_stable_baselines3s_own_plays(run: Run, tmp_path: Path) -> None:
+    """Other layers, another activation, and no arguments of ours in it."""
+    import gymnasium as gym
+    import torch
+
+    import panda_reach_env  # noqa: F401
+
+    env = gym.make("PandaReach-v2", control_type="joints")
+    kwargs = {"net_arch": {"pi": [32], "vf": [48, 16]}, "activation_fn": torch.nn.ReLU}
+    model = PPO("MultiInputPolicy", env, policy_kwargs=kwargs, seed=0, device="cpu")
+    agent = tmp_path / "theirs.zip"
+    model.save(agent)
+    result = run("panda_reach_test_agent.py", agent, "--episodes", 1)
+    assert (result.returncode, result.stderr) == (0, "")
+
+    import panda_reach_utils as utils
+
+    ours, env = utils.load_agent(agent)
+    observation, _ = env.reset(seed=0)
+    theirs = model.predict(observation, deterministic=True)[0]
+    assert (ours.predict(observation, deterministic=True)[0] == theirs).all()
+    env.close()
+
+
+@pytest.mark.parametrize("suffix", ["gif", "mp4"])
+def test_records(run: Run, tmp_path: Path, suffix: str) -> None:
+    import imageio.v3 as imageio
+
+    film = tmp_path / f"a film.{suffix}"
+    result = run("panda_reach_test_agent.py", "--episodes", 1, "--record", film)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert str(film) in result.stdout
+    assert film.stat().st_size < 600_000
+    assert [p.name for p in tmp_path.iterdir() if "tmp" in p.name] == []
+    frames = imageio.imread(film)
+    assert len(frames) > 20
+    red, green, blue = frames[0].astype(int).transpose(2, 0, 1)[:3]
+    assert ((green > 90) & (red < 70) & (blue < 70)).sum() > 30  # the target
+    assert frames[0].tolist() != frames[len(frames) // 2].tolist()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere.zip"], ["nowhere.zip", "No such file"]),
+        (["."], ["directory"]),
+        (["--episodes", 0], ["--episodes"]),
+        (["--seed", -1], ["--seed"]),
+        (["--record", "film.avi"], [".gif or .mp4"]),
+        (["--record", "no/such/folder/film.gif"], ["no/such/folder"]),
+        (["--render"], ["display"]),
+    ],
+)
+def test_bad_input_to_playing_is_told_in_one_line(
+    run: Run, arguments: list[object], words: list[str]
+) -> None:
+    assert_one_line(run("panda_reach_test_agent.py", *arguments), *words)
+
+
+def broken_agents() -> dict[str, bytes]:
+    whole = (ROOT / "rl-trained-agents" / "PandaReach_PPO_v2_ee_dense.zip").read_bytes()
+    return {
+        "empty": b"",
+        "text": b"not a zip\n",
+        "zeros": bytes(1000),
+        **{f"cut at {n}/10": whole[: len(whole) * n // 10] for n in range(1, 10)},
+    }
+
+
+def test_broken_agents_are_told_in_one_line(run: Run, tmp_path: Path) -> None:
+    for name, contents in broken_agents().items():
+        agent = tmp_path / f"{name.replace('/', ' of ')}.zip"
+        agent.write_bytes(contents)
+        assert_one_line(run("panda_reach_test_agent.py", agent), agent.name, "not an agent")
+
+
+def test_an_agent_for_another_task_is_told_in_one_line(run: Run, tmp_path: Path) -> None:
+    pendulum = PPO("MlpPolicy", "Pendulum-v1", device="cpu")
+    pendulum.save(tmp_path / "pendulum.zip")
+    assert_one_line(run("panda_reach_test_agent.py", tmp_path / "pendulum.zip"), "another task")

@@ -1,0 +1,136 @@
+"""PyBullet's real window on a virtual screen."""
+
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import PIL.Image
+import pytest
+import Xlib.display
+from gymnasium.utils.env_checker import check_env
+
+import panda_reach_env
+
+SCRIPTS = ["random", "train", "test"]
+
+
+@pytest.fixture
+def x(display: str) -> Iterator[Xlib.display.Display]:
+    connection = Xlib.display.Display(display)
+    yield connection
+    connection.close()
+
+
+def windows(x: Xlib.display.Display) -> list:
+    return [w for w in x.screen().root.query_tree().children if "Bullet" in (w.get_wm_name() or "")]
+
+
+def wait_for_window(x: Xlib.display.Display, seconds: float = 60) -> object:
+    deadline = time.monotonic() + seconds
+    while not windows(x):
+        assert time.monotonic() < deadline, "no window"
+        time.sleep(0.1)
+    return windows(x)[0]
+
+
+def screenshot(x: Xlib.display.Display) -> np.ndarray:
+    root = x.screen().root
+    size = root.get_geometry()
+    raw = root.get_image(0, 0, size.width, size.height, Xlib.X.ZPixmap, 0xFFFFFFFF).data
+    return np.asarray(
+        PIL.Image.frombytes("RGB", (size.width, size.height), raw, "raw", "BGRX")
+    ).astype(int)
+
+
+def shows_robot_and_target(picture: np.ndarray) -> bool:
+    """Panda-gym's red backdrop, the white arm before it, the green target."""
+    red, green, blue = np.moveaxis(picture, -1, 0)
+    backdrop = (red > 180) & (green < 90) & (blue < 90)
+    rows, columns = np.nonzero(backdrop)
+    if len(rows) < 10_000:
+        return False
+    sky = np.s_[: rows.max() // 2, columns.min() : columns.max()]
+    arm = (np.abs(red - blue) < 40) & (red > 100) & (green > 100)
+    target = (green > 1.5 * red) & (green > 1.5 * blue) & (green > 80)
+    return bool(arm[sky].sum() > 1000 and target.sum() > 20)
+
+
+def test_human_mode_passes_gymnasiums_checker(display: str) -> None:
+    env = gym.make("PandaReach-v2", render_mode="human").unwrapped
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env)
+    env.close()
+
+
+def test_the_window_shows_the_arm_move_in_real_time(x: Xlib.display.Display) -> None:
+    env = gym.make("PandaReach-v2", render_mode="human", control_type="ee")
+    env.reset(seed=1)
+    start = time.perf_counter()
+    for _ in range(25):
+        env.step(np.array([0.2, 0.0, 0.0], np.float32))
+    assert time.perf_counter() - start > 24 / 25  # never faster than life
+    time.sleep(1)
+    before = screenshot(x)
+    assert shows_robot_and_target(before)
+    for _ in range(10):
+        env.step(np.array([-1.0, 1.0, 1.0], np.float32))
+    time.sleep(1)
+    after = screenshot(x)
+    assert shows_robot_and_target(after)
+    assert (np.abs(before - after).sum(-1) > 60).sum() > 2000
+    env.close()
+    time.sleep(0.5)
+    assert not windows(x)
+
+
+def start(script: str, clone: Path) -> subprocess.Popen:
+    more = ["--episodes", "1000"] if script == "test" else []
+    if script == "train":
+        more = ["--render", "--total-timesteps", "100000"]
+    return subprocess.Popen(
+        [sys.executable, clone / f"panda_reach_{script}_agent.py", *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("end", ["close", "ctrl-c"])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_open_a_window_and_end_with_it(
+    x: Xlib.display.Display, clone: Path, script: str, end: str
+) -> None:
+    process = start(script, clone)
+    window = wait_for_window(x)
+    deadline = time.monotonic() + 60
+    while not shows_robot_and_target(screenshot(x)):
+        assert process.poll() is None
+        assert time.monotonic() < deadline, "the window does not show the robot"
+        time.sleep(0.2)
+    if script == "train":  # let it come to train
+        agent = clone / "rl-trained-agents" / "PandaReach_PPO_v2_ee_dense_1.zip"
+        while not agent.exists():
+            time.sleep(0.1)
+        time.sleep(1)
+    if end == "close":
+        window.kill_client()  # what a window manager does for PyBullet's window
+        x.sync()
+    else:
+        process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert errors == ""
+    assert "Traceback" not in output
+    assert "thread" not in output.lower()  # PyBullet's chatter
+    assert process.returncode == (130 if script == "train" else 0), output
+    if script == "train":
+        assert "Stopped at" in output
+        assert agent.exists()
+    assert not windows(x)
+    assert panda_reach_env.has_display()
