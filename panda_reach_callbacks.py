@@ -21,6 +21,7 @@ import numpy as np
 import PIL.Image
 import rich.progress
 import torch
+from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat
 from stable_baselines3.common.policies import MultiInputActorCriticPolicy
@@ -52,14 +53,14 @@ class HeldOutEvaluation(BaseCallback):
         super().__init__()
         self.every = every
         self.hparams = hparams
-        self.latest: dict[str, float] = {}
+        self.results: list[tuple[int, float, float]] = []  # step, success rate, distance (m)
         self._pending = 0
         self._last_step = 0
         spawn = multiprocessing.get_context("spawn")
-        self._snapshots, self._results = spawn.Queue(), spawn.Queue()
+        self._snapshots, self._answers = spawn.Queue(), spawn.Queue()
         self._process = spawn.Process(
             target=_evaluate_snapshots,
-            args=(self._snapshots, self._results, control_type, episodes),
+            args=(self._snapshots, self._answers, control_type, episodes),
             daemon=True,
         )
 
@@ -101,7 +102,7 @@ class HeldOutEvaluation(BaseCallback):
     def _log(self, wait: bool) -> None:
         while self._pending:
             try:
-                step, *values, strip = self._results.get(block=wait, timeout=1)
+                step, *values, strip = self._answers.get(block=wait, timeout=1)
             except queue.Empty:
                 if not wait:
                     return
@@ -109,8 +110,8 @@ class HeldOutEvaluation(BaseCallback):
                     raise RuntimeError("the process of the live evaluation died") from None
                 continue
             self._pending -= 1
-            self.latest = dict(zip(self.TAGS, values, strict=True))
-            for tag, value in self.latest.items():
+            self.results.append((step, *values))
+            for tag, value in zip(self.TAGS, values, strict=True):
                 self._writer.add_scalar(tag, value, step)
             self._writer.add_image("eval/episode", strip, step, dataformats="HWC")
 
@@ -176,33 +177,28 @@ class Progress(BaseCallback):
         )
 
     def _on_training_start(self) -> None:
-        self.total = self.locals["total_timesteps"]
-        self._task = self._bar.add_task("", total=self.total, completed=self.num_timesteps)
-        self._next_line = self.num_timesteps
+        self._printed = 0
+        self._total = self.locals["total_timesteps"]
+        self._task = self._bar.add_task("", total=self._total)
         if self._bar.console.is_terminal:
             self._bar.start()
 
     def _on_step(self) -> bool:
-        self._bar.update(self._task, completed=self.num_timesteps, description=self.quality())
+        self._bar.update(self._task, completed=self.num_timesteps)
         return True
 
     def _on_rollout_start(self) -> None:
-        if not self._bar.console.is_terminal and self.num_timesteps >= self._next_line:
-            self._print_line()
-            self._next_line += self.total / 10
+        for step, success, distance in self.evaluation.results[self._printed :]:
+            quality = f"{success:4.0%} reached, {distance * 1000:5.1f} mm off"
+            self._bar.update(self._task, description=quality)
+            if not self._bar.console.is_terminal:
+                with contextlib.suppress(BrokenPipeError):  # nobody reads on: train on
+                    print(f"{step:>9,}/{self._total:,} steps: {quality}", flush=True)
+        self._printed = len(self.evaluation.results)
 
     def _on_training_end(self) -> None:
         self._on_step()
-        if not self._bar.console.is_terminal:
-            self._print_line()
-
-    def quality(self) -> str:
-        success, distance = (self.evaluation.latest.get(tag) for tag in HeldOutEvaluation.TAGS)
-        return "" if success is None else f"success {success:4.0%}, {distance * 1000:5.1f} mm"
-
-    def _print_line(self) -> None:
-        with contextlib.suppress(BrokenPipeError):  # nobody reads on: train all the same
-            print(f"{self.num_timesteps:>9,}/{self.total:,} steps  {self.quality()}", flush=True)
+        self._on_rollout_start()
 
     def close(self) -> None:
         self._bar.stop()
@@ -244,12 +240,14 @@ class SafeSaving(BaseCallback):
     Ctrl-C and SIGTERM (a cluster's time limit) end training after the step it is at.
 
     Args:
+        model: to be saved.
         path: the agent's zip, always whole: see ``save_agent``.
         every: s between two saves: what a power cut can cost at most.
     """
 
-    def __init__(self, path: Path, every: float = 30.0) -> None:
+    def __init__(self, model: PPO, path: Path, every: float = 30.0) -> None:
         super().__init__()
+        self.model = model
         self.path = path
         self.every = every
         self.stopped_by: signal.Signals | None = None
@@ -299,10 +297,10 @@ class Watchers(CallbackList):
     """All of the above for one run. Leaving the ``with`` block saves, whatever happened.
 
     Args:
+        model: about to be trained.
         path: of the agent's zip.
-        control_type: of the environment.
-        total_timesteps: of the run, for the pace of the evaluations.
-        hparams: for TensorBoard.
+        hparams: the run's, for TensorBoard; ``control_type`` and ``total_timesteps``
+            among them.
         render: whether to show a window.
 
     Attributes:
@@ -314,21 +312,15 @@ class Watchers(CallbackList):
             agent is saved as the last sound update had left it.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        control_type: str,
-        total_timesteps: int,
-        hparams: dict[str, Any],
-        render: bool,
-    ) -> None:
-        self._saving = SafeSaving(path)
-        evaluation = HeldOutEvaluation(control_type, max(2048, total_timesteps // 25), hparams)
+    def __init__(self, model: PPO, path: Path, hparams: dict[str, Any], render: bool) -> None:
+        self.stopped_by: signal.Signals | None = None
+        self._saving = SafeSaving(model, path)
+        every = max(2048, hparams["total_timesteps"] // 25)
+        evaluation = HeldOutEvaluation(hparams["control_type"], every, hparams)
         watchers = [self._saving, evaluation, Progress(evaluation)]
         if render:
-            watchers.append(Window(control_type))
+            watchers.append(Window(hparams["control_type"]))
         super().__init__(watchers)
-        self.stopped_by: signal.Signals | None = None
 
     def __enter__(self) -> "Watchers":
         return self
