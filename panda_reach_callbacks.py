@@ -134,7 +134,10 @@ def _ignored_interrupt() -> Iterator[None]:
 
 
 def _evaluate_snapshots(
-    snapshots: multiprocessing.Queue, results: multiprocessing.Queue, control_type: str, episodes: int
+    snapshots: multiprocessing.Queue,
+    results: multiprocessing.Queue,
+    control_type: str,
+    episodes: int,
 ) -> None:
     torch.set_num_threads(1)
     env = gym.make("PandaReach-v2", reward_type="dense", control_type=control_type)

@@ -262,7 +262,9 @@ def read_agent(path: Path) -> SavedAgent:
         if sum(tensor.numel() for tensor in weights.values()) > LARGEST_AGENT:
             raise ValueError("too large")
         # SB3 writes beside each pickle what it holds, in words.
-        activation = re.search(r"activation\.(\w+)", str(data["policy_kwargs"].get("activation_fn")))
+        activation = re.search(
+            r"activation\.(\w+)", str(data["policy_kwargs"].get("activation_fn"))
+        )
         agent = SavedAgent(
             parameters=parameters,
             num_timesteps=int(data["num_timesteps"]),

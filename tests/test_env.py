@@ -18,9 +18,7 @@ import panda_reach_env
 
 
 def make(control_type: str = "ee", reward_type: str = "dense", **kwargs: object) -> gym.Env:
-    return gym.make(
-        "PandaReach-v2", control_type=control_type, reward_type=reward_type, **kwargs
-    )
+    return gym.make("PandaReach-v2", control_type=control_type, reward_type=reward_type, **kwargs)
 
 
 def goals(env: gym.Env, seed: int, n: int = 3) -> list[list[float]]:
@@ -53,9 +51,7 @@ def test_an_episode_is_panda_gyms(control_type: str, reward_type: str) -> None:
 
     env = make(control_type, reward_type)
     with panda_reach_env._quiet():
-        theirs = old_gym.make(
-            "PandaReach-v2", control_type=control_type, reward_type=reward_type
-        )
+        theirs = old_gym.make("PandaReach-v2", control_type=control_type, reward_type=reward_type)
     observation, _ = env.reset(seed=7)
     theirs.reset()
     goal = theirs.unwrapped.task.goal = env.unwrapped._env.task.goal

@@ -14,7 +14,10 @@ def test_says_the_spaces_and_that_the_installation_works(
     )
     assert (result.returncode, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
-    assert lines[0] == f"Action space: Box(-1.0, 1.0, ({7 if control_type == 'joints' else 3},), float32)"
+    assert (
+        lines[0]
+        == f"Action space: Box(-1.0, 1.0, ({7 if control_type == 'joints' else 3},), float32)"
+    )
     assert "  desired_goal: Box(-10.0, 10.0, (3,), float32)" in lines
     assert "Random actions without a window (no display)." in lines
     assert lines[-1].startswith("The installation works: 100 steps, ")

@@ -48,7 +48,12 @@ def test_the_default_run_reaches_the_goals(run: Run, clone: Path) -> None:
     # The command it prints plays the agent, on the same goals, to the same table.
     again = run("panda_reach_test_agent.py", agent, "--episodes", 100)
     assert (again.returncode, again.stderr) == (0, "")
-    for name in ("success rate", "mean return, dense", "mean return, sparse", "mean final distance"):
+    for name in (
+        "success rate",
+        "mean return, dense",
+        "mean return, sparse",
+        "mean final distance",
+    ):
         assert row(again.stdout, name) == row(result.stdout, name)
 
 
