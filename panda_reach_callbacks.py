@@ -135,7 +135,7 @@ def _ignored_interrupt() -> Iterator[None]:
 
 def _evaluate_snapshots(
     snapshots: multiprocessing.Queue,
-    results: multiprocessing.Queue,
+    answers: multiprocessing.Queue,
     control_type: str,
     episodes: int,
 ) -> None:
@@ -150,7 +150,7 @@ def _evaluate_snapshots(
         policy = MultiInputActorCriticPolicy.load(io.BytesIO(snapshot), device="cpu")
         result = utils.summary(utils.evaluate(policy, env, episodes))
         strip = film_strip(policy, env)
-        results.put((step, result["success_rate"], result["mean_final_distance"], strip))
+        answers.put((step, result["success_rate"], result["mean_final_distance"], strip))
 
 
 def film_strip(policy: MultiInputActorCriticPolicy, env: gym.Env) -> np.ndarray:

@@ -15,7 +15,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any, Literal, SupportsFloat
+from pathlib import Path
+from typing import Any, ClassVar, Literal, SupportsFloat
 
 import gymnasium
 import numpy as np
@@ -45,7 +46,7 @@ def _quiet() -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     flush_c(None)  # what C printed before belongs to the caller
-    with open(os.devnull, "w") as devnull:
+    with Path(os.devnull).open("w") as devnull:
         for fd in (1, 2):
             with contextlib.suppress(OSError):  # a program may run with fd closed
                 saved[fd] = os.dup(fd)
@@ -115,7 +116,7 @@ class PandaReachEnv(gymnasium.Env[Observation, np.ndarray]):
         WindowClosed: by ``reset`` and ``step``, once the window has been closed.
     """
 
-    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 25}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["human", "rgb_array"], "render_fps": 25}
 
     def __init__(
         self,

@@ -40,6 +40,7 @@ def test_agent(
         episodes = 5 if record else 10 if render else 100
     policy, env = utils.load_agent(model, render_mode="human" if render else None)
     recording = Recording(record) if record else None
+    print(f"Playing {model.name}: its weights only; nothing in it was run.")
     played: list[utils.Episode] = []
 
     def on_step(_step: int, distance: float, reached: bool) -> None:

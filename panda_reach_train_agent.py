@@ -43,9 +43,10 @@ def train(
     gae_lambda: float | None = None,
     clip_range: float = 0.3,
     ent_coef: float = 0.0,
-    vf_coef: float = 0.5,
+    vf_coef: float = 0.1,
     max_grad_norm: float = 0.5,
     log_std_init: float = -0.5,
+    adam_beta2: float = 0.99,
     goal_scale: float = 8.0,
 ) -> int:
     """Train PPO on PandaReach-v2 and save the agent and its curves.
@@ -72,6 +73,7 @@ def train(
         vf_coef: weight of the value loss.
         max_grad_norm: longest gradient.
         log_std_init: log of the exploration noise's standard deviation at the start.
+        adam_beta2: decay of Adam's mean of squared gradients.
         goal_scale: what the network sees positions multiplied by, per m.
 
     Returns:
@@ -95,6 +97,11 @@ def train(
     else:
         run, agent = resume.stem, resume
         utils.restore(model, resume)
+        if model.num_timesteps >= total_timesteps:
+            raise utils.UsageError(
+                f"{resume} has its {model.num_timesteps:,} steps: "
+                "to go on, give a larger --total-timesteps"
+            )
     model.set_logger(configure(str(utils.RUNS / run), ["tensorboard"]))
 
     start = time.perf_counter()
@@ -144,6 +151,7 @@ def make_model(
     seed: int,
     learning_rate: float,
     log_std_init: float,
+    adam_beta2: float,
     goal_scale: float,
     **hparams: float,
 ) -> PPO:
@@ -165,6 +173,7 @@ def make_model(
             "log_std_init": log_std_init,
             "features_extractor_class": utils.RelativeGoal,
             "features_extractor_kwargs": {"scale": goal_scale},
+            "optimizer_kwargs": {"betas": (0.9, adam_beta2)},
         },
         seed=seed,
         device="cpu",
@@ -191,6 +200,7 @@ def check(**hparams: float) -> None:
         "vf_coef": (0, 1000),
         "max_grad_norm": (1e-6, 10**6),
         "log_std_init": (-20, 5),
+        "adam_beta2": (0, 1 - 1e-9),
         "goal_scale": (1e-6, 10**6),
     }
     for name, (low, high) in between.items():

@@ -73,8 +73,8 @@ def table(runs: list[Result]) -> str:
             lines.append("| " + " | ".join([variant, method, count, *cells]) + " |")
     machine = runs[-1]["machine"]
     return "\n".join(lines) + (
-        "\n\nMedians, and the fastest to slowest solved run, over seeds 0, 1, ...; `>` where half of "
-        "the runs or more were given up. Solved: the first snapshot, every 1,024 steps, that "
+        "\n\nMedians, and the fastest to slowest solved run, over seeds 0, 1, ...; `>` where half "
+        "of the runs or more were given up. Solved: the first snapshot, every 1,024 steps, that "
         f"reaches all of 100 held-out goals. Machine: {machine['processor']}, one PyTorch thread, "
         f"Python {machine['python']}, PyTorch {machine['torch']}, Stable-Baselines3 "
         f"{machine['stable-baselines3']}."
