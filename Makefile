@@ -12,6 +12,12 @@ train: $(VENV)/installed
 test: $(VENV)/installed-dev screen
 	$(BIN)/python -m pytest
 
+docs: $(VENV)/installed-dev
+	$(BIN)/python docs/make_pictures.py
+
+benchmark: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/benchmark.py
+
 $(VENV)/installed: requirements.txt constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else "Python 3.10, 3.11 or 3.12 is needed, and $(PYTHON) is %d.%d: try PYTHON=python3.11 make ..." % v)'
 	@echo "Installing into $(VENV): a minute, or ten on a slow network."

@@ -8,6 +8,7 @@ import contextlib
 import copy
 import io
 import multiprocessing
+import os
 import queue
 import signal
 import threading
@@ -294,6 +295,47 @@ class SafeSaving(BaseCallback):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers.clear()
+
+
+class WeightsAndBiases:
+    """Sends what TensorBoard gets to Weights & Biases as well; offline without a login.
+
+    Raises:
+        UsageError: the package is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import wandb
+        except ImportError:
+            raise utils.UsageError("--wandb needs one more package: pip install wandb") from None
+        self._wandb = wandb
+
+    def start(self, run: str, hparams: dict[str, Any]) -> None:
+        """To be called before the TensorBoard writer, which is followed, is made."""
+        online = os.environ.get("WANDB_MODE") != "offline" and self._wandb.login(prompt=False)
+        self._run = self._wandb.init(
+            project="panda-reach",
+            name=run,
+            config=hparams,
+            dir=utils.ROOT,
+            mode="online" if online else "offline",
+            sync_tensorboard=True,
+            settings=self._wandb.Settings(silent=True, console="off"),
+        )
+        self._offline = not online
+
+    def finish(self, agent: Path) -> None:
+        """Add the agent as an artifact, and say where all that is."""
+        artifact = self._wandb.Artifact(agent.stem.replace(" ", "_"), type="model")
+        artifact.add_file(str(agent))
+        self._run.log_artifact(artifact)
+        if self._offline:
+            sync = utils.command("wandb", "sync", Path(self._run.dir).parent)
+            print(f"Weights & Biases was offline, for want of a login. To send it: {sync}")
+        else:
+            print("Weights & Biases:", self._run.url)
+        self._run.finish()
 
 
 class Watchers(CallbackList):

@@ -1,5 +1,6 @@
 """Train PPO to bring the Franka Panda's hand to a goal."""
 
+import inspect
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ RECIPE = {
     # ahead, and 512 steps of experience are enough to learn from.
     "dense": dict(total_timesteps=20_480, gamma=0.7, gae_lambda=0.8, n_steps=64, batch_size=64),
     # Only the goal itself is rewarded: look further ahead, on more experience.
-    "sparse": dict(total_timesteps=51_200, gamma=0.8, gae_lambda=0.9, n_steps=128, batch_size=128),
+    "sparse": dict(total_timesteps=40_960, gamma=0.8, gae_lambda=0.9, n_steps=128, batch_size=128),
 }
 
 
@@ -35,6 +36,7 @@ def train(
     render: bool = False,
     name: str | None = None,
     resume: Path | None = None,
+    wandb: bool = False,
     learning_rate: float = 2e-3,
     n_steps: int | None = None,
     batch_size: int | None = None,
@@ -56,12 +58,13 @@ def train(
     Args:
         control_type: what an action moves: the hand (ee) or the seven joints.
         reward_type: minus the distance (dense), or -1 away from the goal (sparse).
-        total_timesteps: steps of experience; 20,480 (dense), 51,200 (sparse).
+        total_timesteps: steps of experience; 20,480 (dense), 40,960 (sparse).
         n_envs: environments stepped in turn, one action of each at a time.
         seed: of the goals, the weights and the exploration.
         render: show an arm that moves as the policy stands.
         name: of the run; PandaReach_PPO_v2_<control>_<reward>_<n> if not given.
         resume: a saved agent to go on from, in the same run.
+        wandb: log to Weights & Biases as well; offline without a login.
         learning_rate: Adam's at the start; it falls linearly to 0.
         n_steps: steps of each environment between updates; 64 (dense), 128 (sparse).
         batch_size: steps in a minibatch; 64 (dense), 128 (sparse).
@@ -85,12 +88,13 @@ def train(
             that can't be written; training that diverged.
         DisplayError: ``render`` without a display.
     """
-    hparams = resolve(locals())
+    hparams = resolve(**locals())
     check(**hparams)
     total_timesteps = hparams["total_timesteps"]
     model = make_model(**hparams)
     model.arguments = hparams  # go into the zip, for --resume
 
+    tracking = callbacks.WeightsAndBiases() if wandb else None
     if resume is None:
         run = utils.new_run(name, f"PandaReach_PPO_v2_{control_type}_{reward_type}")
         agent = utils.AGENTS / f"{run}.zip"
@@ -102,6 +106,8 @@ def train(
                 f"{resume} has its {model.num_timesteps:,} steps: "
                 "to go on, give a larger --total-timesteps"
             )
+    if tracking:
+        tracking.start(run, hparams)
     model.set_logger(configure(str(utils.RUNS / run), ["tensorboard"]))
 
     start = time.perf_counter()
@@ -114,6 +120,8 @@ def train(
     seconds = time.perf_counter() - start
     model.logger.close()
     model.env.close()
+    if tracking:
+        tracking.finish(agent)
 
     if watchers.stopped_by:
         print(f"Stopped at {model.num_timesteps:,} of {total_timesteps:,} steps. To go on:")
@@ -135,9 +143,10 @@ def train(
     return 0
 
 
-def resolve(flags: dict[str, Any]) -> dict[str, Any]:
-    """The hyperparameters of a run: the recipe's where a flag is None."""
-    other = ("render", "name", "resume")
+def resolve(**flags: Any) -> dict[str, Any]:
+    """A run's hyperparameters: the flags that are given, else the recipe's, else the defaults."""
+    flags = {name: p.default for name, p in inspect.signature(train).parameters.items()} | flags
+    other = ("render", "name", "resume", "wandb")
     given = {name: v for name, v in flags.items() if v is not None and name not in other}
     return RECIPE[flags["reward_type"]] | given
 

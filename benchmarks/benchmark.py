@@ -6,7 +6,6 @@ solved, or at its method's limit. Results go to benchmarks/results.json after ea
 benchmark that was cut off goes on where it was.
 """
 
-import inspect
 import json
 import platform
 import sys
@@ -30,6 +29,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+import report  # noqa: E402
+
 import panda_reach_train_agent as ours  # noqa: E402
 import panda_reach_utils as utils  # noqa: E402
 
@@ -46,9 +47,8 @@ HER = {
 
 def recipe(control_type: str, reward_type: str, seed: int, **changes: Any) -> PPO:
     """What panda_reach_train_agent.py trains with these flags, and no others."""
-    flags = {name: flag.default for name, flag in inspect.signature(ours.train).parameters.items()}
     given = {"control_type": control_type, "reward_type": reward_type, "seed": seed} | changes
-    return ours.make_model(**ours.resolve(flags | given))
+    return ours.make_model(**ours.resolve(**given))
 
 
 def ppo_2022(control_type: str, reward_type: str, seed: int) -> PPO:
@@ -226,6 +226,7 @@ def benchmark(
             done.append(run(method, variant, seed))
             results.write_text(json.dumps(done, indent=None).replace('{"method"', '\n{"method"'))
             progress.advance(task)
+    report.report(results)
 
 
 if __name__ == "__main__":

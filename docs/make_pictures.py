@@ -1,0 +1,172 @@
+"""The README's pictures, each of the real thing. `make docs` runs this.
+
+Needs Debian's packages xvfb, chromium and chromium-driver.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import PIL.Image
+import Xlib.display
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from stable_baselines3.common.callbacks import BaseCallback
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent))
+
+import panda_reach_train_agent as training  # noqa: E402
+import panda_reach_utils as utils  # noqa: E402
+from panda_reach_test_agent import Recording, test_agent  # noqa: E402
+
+PACKAGES = {"Xvfb": "xvfb", "chromium": "chromium", "chromedriver": "chromium-driver"}
+
+
+def make_pictures(only: tuple[str, ...] = ()) -> None:
+    """Write the README's pictures into docs/.
+
+    Args:
+        only: some of window, training, test, tensorboard; nothing for all of them.
+    """
+    missing = [package for program, package in PACKAGES.items() if not shutil.which(program)]
+    if missing:
+        raise utils.UsageError(f"missing Debian packages: apt install {' '.join(missing)}")
+    makers = {
+        "window": window,
+        "training": training_gif,
+        "test": lambda: test_agent(record=DOCS / "test_agent.gif", render=False),
+        "tensorboard": tensorboard,
+    }
+    for name in only or makers:
+        if name not in makers:
+            raise utils.UsageError(f"--only {name} is none of {', '.join(makers)}")
+        makers[name]()
+
+
+def window() -> None:
+    """pybullet_simulation.png: the window, with the shipped agent at its goal."""
+    with virtual_screen() as display:
+        policy, env = utils.load_agent(
+            utils.AGENTS / "PandaReach_PPO_v2_ee_dense.zip", render_mode="human"
+        )
+        utils.play_episode(policy, env, seed=utils.HELD_OUT_SEED + 4)
+        time.sleep(1)  # the window draws in its own time
+        root = Xlib.display.Display(display).screen().root
+        bullet = next(w for w in root.query_tree().children if "Bullet" in (w.get_wm_name() or ""))
+        size = bullet.get_geometry()
+        raw = bullet.get_image(0, 0, size.width, size.height, Xlib.X.ZPixmap, 0xFFFFFFFF).data
+        picture = PIL.Image.frombytes("RGB", (size.width, size.height), raw, "raw", "BGRX")
+        picture.save(DOCS / "pybullet_simulation.png", optimize=True)
+        env.close()
+
+
+@contextlib.contextmanager
+def virtual_screen() -> Iterator[str]:
+    read, write = os.pipe()
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x1024x24", "-noreset"]
+    server = subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL)
+    os.close(write)
+    with os.fdopen(read) as number:
+        os.environ["DISPLAY"] = f":{number.readline().strip()}"
+    try:
+        yield os.environ["DISPLAY"]
+    finally:
+        del os.environ["DISPLAY"]
+        server.terminate()
+        server.wait()
+
+
+class Film(BaseCallback):
+    """An episode now and then, with the steps trained so far written in it."""
+
+    def __init__(self, recording: Recording, at: tuple[int, ...]) -> None:
+        super().__init__()
+        self.recording = recording
+        self.at = at
+        self.env = gym.make("PandaReach-v2", reward_type="dense")
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps in self.at:
+            self._film()
+
+    def _on_training_end(self) -> None:
+        self._film()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _film(self) -> None:
+        def on_step(step: int, distance: float, reached: bool) -> None:
+            if step <= 30:
+                caption = f"{self.num_timesteps:,} steps trained   {distance * 1000:.0f} mm"
+                self.recording.add(self.env.unwrapped.picture(), caption, reached)
+
+        utils.play_episode(self.model, self.env, utils.HELD_OUT_SEED + 4, on_step)
+
+
+def training_gif() -> None:
+    """training.gif: the same goal at several moments of the default run."""
+    recording = Recording(DOCS / "training.gif")
+    hparams = training.resolve()
+    model = training.make_model(**hparams)
+    film = Film(recording, at=(0, 1024, 2048, 3072, 4096, 8192))
+    model.learn(hparams["total_timesteps"], callback=film)
+    recording.save()
+
+
+def tensorboard() -> None:
+    """tensorboard.png and tensorboard2.png: the shipped agents' curves, in a browser."""
+    with contextlib.ExitStack() as stack:
+        logdir = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        for agent in sorted(utils.AGENTS.glob("PandaReach_PPO_v2_*[a-z].zip")):
+            (logdir / agent.stem).symlink_to(utils.RUNS / agent.stem)
+        server = subprocess.Popen(
+            [Path(sys.executable).with_name("tensorboard"), "--logdir", logdir, "--port", "0"],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        stack.callback(server.terminate)
+        address = next(
+            m[0] for line in server.stderr if (m := re.search(r"http://localhost\S+", line))
+        )
+        browser = stack.enter_context(chromium())
+        show = address + "#timeseries&tagFilter=eval%2Fsuccess_rate%7Cep_rew_mean"
+        browser.get(show)
+        time.sleep(15)  # the curves come one after the other
+        browser.save_screenshot(DOCS / "tensorboard.png")
+        browser.get("about:blank")
+        browser.get(address + "#timeseries")
+        time.sleep(15)
+        browser.save_screenshot(DOCS / "tensorboard2.png")
+    for name in ("tensorboard.png", "tensorboard2.png"):
+        picture = PIL.Image.open(DOCS / name).convert("RGB")
+        picture.quantize(128).save(DOCS / name, optimize=True)
+        assert np.ptp(np.asarray(picture)) > 0
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,900"):
+        options.add_argument(argument)
+    options.add_argument("--disable-background-networking")
+    browser = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
+    try:
+        yield browser
+    finally:
+        browser.quit()
+
+
+if __name__ == "__main__":
+    utils.cli(make_pictures)
