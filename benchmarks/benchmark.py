@@ -6,6 +6,7 @@ solved, or at its method's limit. Results go to benchmarks/results.json after ea
 benchmark that was cut off goes on where it was.
 """
 
+import functools
 import json
 import platform
 import sys
@@ -18,7 +19,6 @@ from typing import Any
 import gymnasium as gym
 import rich.progress
 import torch
-import tyro
 from sb3_contrib import TQC
 from stable_baselines3 import PPO, SAC, HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -36,7 +36,7 @@ import panda_reach_utils as utils  # noqa: E402
 
 EVERY = 1024  # steps between two snapshots
 GOALS = 100
-VARIANTS = [f"{control} {reward}" for reward in ("dense", "sparse") for control in ("ee", "joints")]
+VARIANTS = ("ee dense", "joints dense", "ee sparse", "joints sparse")
 
 Make = Callable[[str, str, int], BaseAlgorithm]
 HER = {
@@ -101,6 +101,24 @@ METHODS: dict[str, tuple[Make, int | None]] = {
     "2022 snippet": (ppo_defaults, 100_000),
     "TQC+HER": (tqc_her, 20_000),
     "SAC+HER": (sac_her, 20_000),
+}
+COMPARED = tuple(METHODS)
+
+# The recipe with one of its numbers as Stable-Baselines3 has it.
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "goal_scale 0 (SB3's input)": {"goal_scale": 0},
+    "goal_scale 1": {"goal_scale": 1},
+    "gamma 0.99": {"gamma": 0.99},
+    "gae_lambda 0.95": {"gae_lambda": 0.95},
+    "learning_rate 3e-4": {"learning_rate": 3e-4},
+    "n_envs 1, n_steps 2048": {"n_envs": 1, "n_steps": 2048},
+    "clip_range 0.2": {"clip_range": 0.2},
+    "log_std_init 0": {"log_std_init": 0.0},
+    "vf_coef 0.5": {"vf_coef": 0.5},
+    "adam_beta2 0.999": {"adam_beta2": 0.999},
+}
+METHODS |= {
+    name: (functools.partial(recipe, **changes), None) for name, changes in ABLATIONS.items()
 }
 
 
@@ -195,19 +213,27 @@ def machine() -> dict[str, str]:
 
 
 def benchmark(
-    methods: tuple[str, ...] = tuple(METHODS),
-    variants: tuple[str, ...] = tuple(VARIANTS),
+    methods: tuple[str, ...] = COMPARED,
+    variants: tuple[str, ...] = VARIANTS,
     seeds: int = 5,
     results: Path = HERE / "results.json",
 ) -> None:
     """Train with each method on each variant, several seeds, one run after the other.
 
     Args:
-        methods: "this recipe", "2022 script", "2022 snippet", "TQC+HER", "SAC+HER".
+        methods: "this recipe", "2022 script", "2022 snippet", "TQC+HER", "SAC+HER", or
+            any of ABLATIONS; "ablations" for all of these.
         variants: "ee dense", "joints dense", "ee sparse", "joints sparse".
         seeds: runs of each, with the seeds 0, 1, ...
         results: where the results are, and go; what is there is not run again.
     """
+    if methods == ("ablations",):
+        methods = tuple(ABLATIONS)
+    for given, known in ((methods, METHODS), (variants, VARIANTS)):
+        for name in given:
+            if name not in known:
+                raise utils.UsageError(f"{name!r} is none of {', '.join(known)}")
+    utils.check_range(1, 1000, seeds=seeds)
     torch.set_num_threads(1)
     done = json.loads(results.read_text()) if results.exists() else []
     todo = [
@@ -230,4 +256,4 @@ def benchmark(
 
 
 if __name__ == "__main__":
-    tyro.cli(benchmark)
+    utils.cli(benchmark)
