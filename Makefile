@@ -4,12 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: train test lint docs benchmark constraints
+.PHONY: train test docs benchmark constraints
 
 train: $(VENV)/installed
 	$(BIN)/python panda_reach_train_agent.py
 
 test: $(VENV)/installed-dev screen
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
 	$(BIN)/python -m pytest
 
 docs: $(VENV)/installed-dev

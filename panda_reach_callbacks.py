@@ -59,6 +59,7 @@ class HeldOutEvaluation(BaseCallback):
         self._last_step = 0
         spawn = multiprocessing.get_context("spawn")
         self._snapshots, self._answers = spawn.Queue(), spawn.Queue()
+        self._snapshots.cancel_join_thread()  # what is not evaluated when we end never is
         self._process = spawn.Process(
             target=_evaluate_snapshots,
             args=(self._snapshots, self._answers, control_type, episodes),

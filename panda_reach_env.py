@@ -86,6 +86,15 @@ def has_display() -> bool:
     return bool(display)
 
 
+def require_display() -> None:
+    """Raises DisplayError where no window can be opened."""
+    if not has_display():
+        raise DisplayError(
+            f"no display answers (DISPLAY={os.environ.get('DISPLAY', '')!r}): "
+            'a window can\'t be opened; leave out --render or render_mode="human"'
+        )
+
+
 def _to_gymnasium(space: gym.spaces.Box) -> gymnasium.spaces.Box:
     return gymnasium.spaces.Box(space.low, space.high, space.shape, space.dtype.type)
 
@@ -132,11 +141,8 @@ class PandaReachEnv(gymnasium.Env[Observation, np.ndarray]):
         ):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}, but must be one of {known}")
-        if render_mode == "human" and not has_display():
-            raise DisplayError(
-                f"no display answers (DISPLAY={os.environ.get('DISPLAY', '')!r}): "
-                'a window can\'t be opened; leave out --render or render_mode="human"'
-            )
+        if render_mode == "human":
+            require_display()
         self.render_mode = render_mode
         with _quiet():
             # unwrapped: Gymnasium counts the 50 steps, see register() below

@@ -13,17 +13,21 @@ from stable_baselines3.common.utils import LinearSchedule
 
 import panda_reach_callbacks as callbacks
 import panda_reach_utils as utils
-from panda_reach_env import ControlType, RewardType
+from panda_reach_env import ControlType, RewardType, require_display
 
-# Where the two rewards want different numbers. All others are the defaults below; the
-# README says what each of them is for, and benchmarks/ what happens without it.
+# Where the variants want different numbers. All others are the defaults below.
+# gamma, gae_lambda: a distance says at once how good an action was; where only being at the
+#   goal is rewarded, look further ahead.
+# n_steps, batch_size: the more there is to coordinate or to find out, the less noise an
+#   update may have. Eight times n_steps is what it learns from.
+# fmt: off
 RECIPE = {
-    # The distance says at each step how good the last action was: no need to look far
-    # ahead, and 512 steps of experience are enough to learn from.
-    "dense": dict(total_timesteps=20_480, gamma=0.7, gae_lambda=0.8, n_steps=64, batch_size=64),
-    # Only the goal itself is rewarded: look further ahead, on more experience.
-    "sparse": dict(total_timesteps=30_720, gamma=0.8, gae_lambda=0.9, n_steps=128, batch_size=128),
+    ("ee", "dense"):      dict(total_timesteps=20_480, gamma=0.7, gae_lambda=0.8, n_steps=64,  batch_size=64),
+    ("joints", "dense"):  dict(total_timesteps=20_480, gamma=0.7, gae_lambda=0.8, n_steps=128, batch_size=128),
+    ("ee", "sparse"):     dict(total_timesteps=30_720, gamma=0.8, gae_lambda=0.9, n_steps=128, batch_size=128),
+    ("joints", "sparse"): dict(total_timesteps=30_720, gamma=0.8, gae_lambda=0.9, n_steps=128, batch_size=128),
 }
+# fmt: on
 
 
 @utils.resumable
@@ -58,7 +62,7 @@ def train(
     Args:
         control_type: what an action moves: the hand (ee) or the seven joints.
         reward_type: minus the distance (dense), or -1 away from the goal (sparse).
-        total_timesteps: steps of experience; 20,480 (dense), 30,720 (sparse).
+        total_timesteps: steps of experience; 20,480 (dense) or 30,720 (sparse).
         n_envs: environments stepped in turn, one action of each at a time.
         seed: of the goals, the weights and the exploration.
         render: show an arm that moves as the policy stands.
@@ -66,8 +70,8 @@ def train(
         resume: a saved agent to go on from, in the same run.
         wandb: log to Weights & Biases as well; offline without a login.
         learning_rate: Adam's at the start; it falls linearly to 0.
-        n_steps: steps of each environment between updates; 64 (dense), 128 (sparse).
-        batch_size: steps in a minibatch; 64 (dense), 128 (sparse).
+        n_steps: steps of each environment between updates; 64 (ee dense), else 128.
+        batch_size: steps in a minibatch; 64 (ee dense), else 128.
         n_epochs: passes over the experience at each update.
         gamma: discount of the next step's reward; 0.7 (dense), 0.8 (sparse).
         gae_lambda: bias (0) or variance (1) of advantages; 0.8 (dense), 0.9 (sparse).
@@ -91,6 +95,8 @@ def train(
     """
     hparams = resolve(**locals())
     check(**hparams)
+    if render:
+        require_display()
     total_timesteps = hparams["total_timesteps"]
     model = make_model(**hparams)
     model.arguments = hparams  # go into the zip, for --resume
@@ -107,6 +113,8 @@ def train(
                 f"{resume} has its {model.num_timesteps:,} steps: "
                 "to go on, give a larger --total-timesteps"
             )
+        # Other goals than at the start, and never the held-out ones.
+        model.set_random_seed((seed + model.num_timesteps) % (utils.HELD_OUT_SEED - n_envs))
     if tracking:
         tracking.start(run, hparams)
     model.set_logger(configure(str(utils.RUNS / run), ["tensorboard"]))
@@ -149,7 +157,7 @@ def resolve(**flags: Any) -> dict[str, Any]:
     flags = {name: p.default for name, p in inspect.signature(train).parameters.items()} | flags
     other = ("render", "name", "resume", "wandb")
     given = {name: v for name, v in flags.items() if v is not None and name not in other}
-    return RECIPE[flags["reward_type"]] | given
+    return RECIPE[flags["control_type"], flags["reward_type"]] | given
 
 
 def make_model(
@@ -182,7 +190,7 @@ def make_model(
         seed=seed,
         env_kwargs={"control_type": control_type, "reward_type": reward_type},
     )
-    model = PPO(
+    return PPO(
         "MultiInputPolicy",
         env,
         learning_rate=LinearSchedule(learning_rate, 0.0, 1.0),
@@ -191,7 +199,6 @@ def make_model(
         device="cpu",
         **hparams,
     )
-    return model
 
 
 def check(**hparams: float) -> None:

@@ -164,7 +164,7 @@ def new_run(name: str | None, stem: str) -> str:
     Raises:
         UsageError: a name that is taken or can't be a file's; a folder without access.
     """
-    if name is not None and (Path(name).name != name or name.startswith(".")):
+    if name is not None and (not name or Path(name).name != name or name.startswith(".")):
         raise UsageError(f"--name {name!r} must be a plain name, without a folder")
     for run in [name] if name else (f"{stem}_{n}" for n in itertools.count(1)):
         try:

@@ -183,7 +183,9 @@ def run(method: str, variant: str, seed: int) -> dict[str, Any]:
     build, limit = METHODS[method]
     model = build(control_type, reward_type, seed)
     snapshots = Snapshots(control_type)
-    model.learn(limit or ours.RECIPE[reward_type]["total_timesteps"], callback=snapshots)
+    model.learn(
+        limit or ours.RECIPE[control_type, reward_type]["total_timesteps"], callback=snapshots
+    )
     model.get_env().close()
     steps, seconds, _ = snapshots.curve[-1]
     return {
