@@ -21,8 +21,8 @@ benchmark: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/benchmark.py
 
 $(VENV)/installed: requirements.txt constraints.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else "Python 3.10, 3.11 or 3.12 is needed, and $(PYTHON) is %d.%d: try PYTHON=python3.11 make ..." % v)'
-	@echo "Installing into $(VENV): a minute, or ten on a slow network."
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else "Python 3.10 to 3.13 is needed, and $(PYTHON) is %d.%d: try PYTHON=python3.11 make ..." % v)'
+	@echo "Installing into $(VENV): a minute or two; on Python 3.12 and 3.13 some more, to build PyBullet."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --requirement requirements.txt
 	@touch $@
@@ -39,7 +39,7 @@ screen:
 	@if [ "$(CI)" = true ] && ! (command -v Xvfb && command -v chromedriver) >/dev/null; then \
 	  apt-get update -qq && apt-get install -y -qq xvfb chromium chromium-driver >/dev/null; fi
 
-# After a change of the requirements: the versions of everything, for CPython 3.10 to 3.12.
+# After a change of the requirements: the versions of everything, for CPython 3.10 and later.
 constraints: $(VENV)/installed-dev
 	$(BIN)/pip install --quiet uv
 	sed '/^-/d' requirements.txt requirements-dev.txt | $(BIN)/uv pip compile --quiet \
