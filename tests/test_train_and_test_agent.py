@@ -62,16 +62,25 @@ def test_each_variant_trains_and_plays(
     run: Run, clone: Path, control_type: str, reward_type: str
 ) -> None:
     variant = ("--control-type", control_type, "--reward-type", reward_type)
-    for n in (1, 2):  # the second run overwrites nothing
-        result = run("panda_reach_train_agent.py", *variant, *SHORT)
-        assert (result.returncode, result.stderr) == (0, "")
-        name = f"PandaReach_PPO_v2_{control_type}_{reward_type}_{n}"
-        assert (clone / "runs" / name).is_dir()
-        agent = clone / "rl-trained-agents" / f"{name}.zip"
-        assert PPO.load(agent).num_timesteps == 1024
+    result = run("panda_reach_train_agent.py", *variant, *SHORT)
+    assert (result.returncode, result.stderr) == (0, "")
+    name = f"PandaReach_PPO_v2_{control_type}_{reward_type}_1"
+    assert (clone / "runs" / name).is_dir()
+    agent = clone / "rl-trained-agents" / f"{name}.zip"
+    assert PPO.load(agent).num_timesteps == 1024
     result = run("panda_reach_test_agent.py", agent, "--episodes", 2)
     assert (result.returncode, result.stderr) == (0, "")
     assert row(result.stdout, "episodes (held-out goals)") == "2"
+
+
+def test_runs_count_up_and_overwrite_nothing(run: Run, clone: Path) -> None:
+    agents = [clone / "rl-trained-agents" / f"PandaReach_PPO_v2_ee_dense_{n}.zip" for n in (1, 3)]
+    agents[0].write_bytes(b"mine")
+    (clone / "runs" / "PandaReach_PPO_v2_ee_dense_2").mkdir(parents=True)
+    assert run("panda_reach_train_agent.py", "--total-timesteps", 512).returncode == 0
+    assert agents[0].read_bytes() == b"mine"
+    assert agents[1].exists()
+    assert not list((clone / "runs" / "PandaReach_PPO_v2_ee_dense_2").iterdir())
 
 
 def test_name_gives_another_name(run: Run, clone: Path) -> None:
