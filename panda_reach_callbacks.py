@@ -4,16 +4,17 @@ Live evaluation on held-out goals, progress, a window, safe saving and stopping:
 them look on, and none changes what is learned.
 """
 
+import collections
 import contextlib
 import copy
 import io
 import multiprocessing
 import os
-import queue
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +56,14 @@ class HeldOutEvaluation(BaseCallback):
         self.every = every
         self.hparams = hparams
         self.results: list[tuple[int, float, float]] = []  # step, success rate, distance (m)
-        self._pending = 0
         self._last_step = 0
+        self._snapshots: collections.deque[tuple[int, bytes]] = collections.deque()
+        self._busy = True  # until it says that it is ready
         spawn = multiprocessing.get_context("spawn")
-        self._snapshots, self._answers = spawn.Queue(), spawn.Queue()
-        self._snapshots.cancel_join_thread()  # what is not evaluated when we end never is
+        # A pipe, and not a queue: it ends with the process at its other end, however that ends.
+        self._connection, self._theirs = spawn.Pipe()
         self._process = spawn.Process(
-            target=_evaluate_snapshots,
-            args=(self._snapshots, self._answers, control_type, episodes),
-            daemon=True,
+            target=_evaluate_snapshots, args=(self._theirs, control_type, episodes), daemon=True
         )
 
     def _on_training_start(self) -> None:
@@ -78,10 +78,11 @@ class HeldOutEvaluation(BaseCallback):
         self.logger.dump(self.num_timesteps)
         with _ignored_interrupt():  # inherited: Ctrl-C is for this process to handle
             self._process.start()
+        self._theirs.close()
         self._evaluate()
 
     def _on_rollout_start(self) -> None:  # the policy has just been updated
-        self._log(wait=False)
+        self._exchange(wait=False)
         if self.num_timesteps - self._last_step >= self.every:
             self._evaluate()
 
@@ -89,7 +90,7 @@ class HeldOutEvaluation(BaseCallback):
         stopped = self.num_timesteps < self.locals["total_timesteps"]
         if not stopped and self._last_step != self.num_timesteps:
             self._evaluate()
-        self._log(wait=not stopped)  # who presses Ctrl-C does not want to wait
+        self._exchange(wait=not stopped)  # who presses Ctrl-C does not want to wait
 
     def _on_step(self) -> bool:
         return True
@@ -97,28 +98,37 @@ class HeldOutEvaluation(BaseCallback):
     def _evaluate(self) -> None:
         snapshot = io.BytesIO()
         self.model.policy.save(snapshot)
-        self._snapshots.put((self.num_timesteps, snapshot.getvalue()))
+        self._snapshots.append((self.num_timesteps, snapshot.getvalue()))
         self._last_step = self.num_timesteps
-        self._pending += 1
+        self._hand_out()
 
-    def _log(self, wait: bool) -> None:
-        while self._pending:
+    def _hand_out(self) -> None:
+        """The next snapshot, once the other process is there to take it."""
+        if self._snapshots and not self._busy:
+            self._connection.send(self._snapshots.popleft())
+            self._busy = True
+
+    def _exchange(self, wait: bool) -> None:
+        """Log the answers that are there; with ``wait``, until all have come."""
+        while self._busy and (wait or self._connection.poll()):
             try:
-                step, *values, strip = self._answers.get(block=wait, timeout=1)
-            except queue.Empty:
-                if not wait:
-                    return
-                if not self._process.is_alive():
-                    raise RuntimeError("the process of the live evaluation died") from None
-                continue
-            self._pending -= 1
-            self.results.append((step, *values))
-            for tag, value in zip(self.TAGS, values, strict=True):
-                self._writer.add_scalar(tag, value, step)
-            self._writer.add_image("eval/episode", strip, step, dataformats="HWC")
+                answer = self._connection.recv()
+            except EOFError:
+                raise RuntimeError("the process of the live evaluation died") from None
+            self._busy = False
+            if answer is not None:
+                self._log(*answer)
+            self._hand_out()
+
+    def _log(self, step: int, success: float, distance: float, strip: np.ndarray) -> None:
+        self.results.append((step, success, distance))
+        for tag, value in zip(self.TAGS, (success, distance), strict=True):
+            self._writer.add_scalar(tag, value, step)
+        self._writer.add_image("eval/episode", strip, step, dataformats="HWC")
 
     def close(self) -> None:
         """End the process, whatever it is at."""
+        self._connection.close()
         if self._process.is_alive():
             self._process.kill()
 
@@ -135,24 +145,19 @@ def _ignored_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
 
 
-def _evaluate_snapshots(
-    snapshots: multiprocessing.Queue,
-    answers: multiprocessing.Queue,
-    control_type: str,
-    episodes: int,
-) -> None:
+def _evaluate_snapshots(connection: Connection, control_type: str, episodes: int) -> None:
+    """The other process: says that it is ready, then answers each snapshot."""
     torch.set_num_threads(1)
     env = gym.make("PandaReach-v2", reward_type="dense", control_type=control_type)
-    parent = multiprocessing.parent_process()
-    while parent.is_alive():  # it may have been killed: leave no process behind
-        try:
-            step, snapshot = snapshots.get(timeout=1)
-        except queue.Empty:
-            continue
-        policy = MultiInputActorCriticPolicy.load(io.BytesIO(snapshot), device="cpu")
-        result = utils.summary(utils.evaluate(policy, env, episodes))
-        strip = film_strip(policy, env)
-        answers.put((step, result["success_rate"], result["mean_final_distance"], strip))
+    answer = None
+    with contextlib.suppress(EOFError, ConnectionError):  # training has ended, or was killed
+        while True:
+            connection.send(answer)
+            step, snapshot = connection.recv()
+            policy = MultiInputActorCriticPolicy.load(io.BytesIO(snapshot), device="cpu")
+            result = utils.summary(utils.evaluate(policy, env, episodes))
+            strip = film_strip(policy, env)
+            answer = (step, result["success_rate"], result["mean_final_distance"], strip)
 
 
 def film_strip(policy: MultiInputActorCriticPolicy, env: gym.Env) -> np.ndarray:

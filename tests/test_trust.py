@@ -118,7 +118,7 @@ def test_a_killed_run_leaves_a_whole_agent_and_no_process(clone: Path) -> None:
     children = psutil_children(process.pid)
     assert children  # the live evaluation's
     process.kill()
-    process.communicate()
+    process.communicate(timeout=60)
     agent = clone / "rl-trained-agents" / f"{RUN}.zip"
     assert utils.read_agent(agent).arguments["seed"] == 3
     deadline = time.monotonic() + 30
