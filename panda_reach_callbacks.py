@@ -211,7 +211,8 @@ class Progress(BaseCallback):
         self._on_rollout_start()
 
     def close(self) -> None:
-        self._bar.stop()
+        if self._bar.live.is_started:  # else it would write a line of its own
+            self._bar.stop()
 
 
 class Window(BaseCallback):
@@ -286,7 +287,9 @@ class SafeSaving(BaseCallback):
         return self.stopped_by is None
 
     def is_finite(self) -> bool:
-        return all(bool(p.isfinite().all()) for p in self.model.policy.parameters())
+        policy = self.model.policy
+        numbers = [*policy.parameters(), policy.log_std.exp()]
+        return all(bool(number.isfinite().all()) for number in numbers)
 
     def restore_last_good(self) -> None:
         """Set the model back to where its last sound update had left it."""
@@ -320,13 +323,13 @@ class WeightsAndBiases:
     def start(self, run: str, hparams: dict[str, Any]) -> None:
         """To be called before the TensorBoard writer, which is followed, is made."""
         online = os.environ.get("WANDB_MODE") != "offline" and self._wandb.login(prompt=False)
+        self._wandb.tensorboard.patch(root_logdir=str(utils.RUNS / run), pytorch=True)
         self._run = self._wandb.init(
             project="panda-reach",
             name=run,
             config=hparams,
             dir=utils.ROOT,
             mode="online" if online else "offline",
-            sync_tensorboard=True,
             settings=self._wandb.Settings(silent=True, console="off"),
         )
         self._offline = not online
@@ -342,6 +345,7 @@ class WeightsAndBiases:
         else:
             print("Weights & Biases:", self._run.url)
         self._run.finish()
+        self._wandb.tensorboard.unpatch()
 
 
 class Watchers(CallbackList):

@@ -7,6 +7,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
+import rich.console
 import rich.progress
 import tyro
 
@@ -48,8 +49,12 @@ def test_agent(
             caption = f"goal {len(played) + 1}   {distance * 1000:.0f} mm"
             recording.add(env.unwrapped.picture(), caption, reached)
 
+    console = rich.console.Console()
+    bar = rich.progress.track(
+        range(episodes), console=console, disable=not console.is_terminal, transient=True
+    )
     try:
-        for i in rich.progress.track(range(episodes), model.stem, transient=True):
+        for i in bar:
             played.append(utils.play_episode(policy, env, seed if i == 0 else None, on_step))
     except (WindowClosed, KeyboardInterrupt):
         pass  # the table and the recording tell of the episodes that were played

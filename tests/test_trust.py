@@ -153,17 +153,17 @@ def test_checkpoints_come_while_training_goes_on(
 
 
 def test_resume_takes_what_is_given_beside_it(run: Run, clone: Path) -> None:
-    short = ("--total-timesteps", 512, "--control-type", "joints", "--name", "arm")
+    short = ("--total-timesteps", 1024, "--control-type", "joints", "--name", "arm")
     assert run("panda_reach_train_agent.py", *short, "--gamma", 0.6).returncode == 0
     agent = clone / "rl-trained-agents" / "arm.zip"
     resume = ("panda_reach_train_agent.py", "--resume", agent)
-    assert_one_line(run(*resume), "512")  # it has all its steps: ask for more
-    result = run(*resume, "--total-timesteps", 1024, "--learning-rate", 0.001)
+    assert_one_line(run(*resume), "1,024")  # it has all its steps: ask for more
+    result = run(*resume, "--total-timesteps", 2048, "--learning-rate", 0.001)
     assert (result.returncode, result.stderr) == (0, "")
     arguments = utils.read_agent(agent).arguments
     assert (arguments["control_type"], arguments["gamma"]) == ("joints", 0.6)
     assert arguments["learning_rate"] == 0.001
-    assert_one_line(run(*resume, "--control-type", "ee", "--total-timesteps", 2048), "arm.zip")
+    assert_one_line(run(*resume, "--control-type", "ee", "--total-timesteps", 4096), "arm.zip")
 
 
 # ------------------------------------------------------------------ never half a file
