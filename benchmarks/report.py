@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import NullFormatter
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -153,6 +154,7 @@ def draw(runs: list[Result], path: Path) -> None:
                     lw=0,
                 )
             axis.set_xscale("log")
+            axis.xaxis.set_minor_formatter(NullFormatter())
             axis.set_xlabel(label)
             axis.grid(alpha=0.3)
             axis.spines[["top", "right"]].set_visible(False)
