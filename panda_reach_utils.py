@@ -63,7 +63,7 @@ def cli(function: Callable[..., int | None]) -> NoReturn:
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
-            call = tyro.cli(parse)
+            call = tyro.cli(parse, prog=Path(sys.argv[0]).name)
     except SystemExit as stop:
         if stop.code:  # tyro draws a box of several lines: its words in one
             words = re.sub(r"─+[^│]*|[│╭╮╰╯]", " ", box.getvalue().split("╮", 1)[-1])
