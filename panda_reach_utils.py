@@ -181,7 +181,8 @@ def new_run(name: str | None, stem: str) -> str:
 def resumable(train: Callable[..., Any]) -> Callable[..., Any]:
     """Let ``resume=ZIP`` bring back the arguments that ZIP's agent was trained with.
 
-    An argument given beside ``resume`` counts more than the saved one.
+    An argument given beside ``resume`` counts more than the saved one; one that has its
+    default value counts as not given.
     """
     signature = inspect.signature(train)
 

@@ -163,7 +163,12 @@ def test_resume_takes_what_is_given_beside_it(run: Run, clone: Path) -> None:
     arguments = utils.read_agent(agent).arguments
     assert (arguments["control_type"], arguments["gamma"]) == ("joints", 0.6)
     assert arguments["learning_rate"] == 0.001
-    assert_one_line(run(*resume, "--control-type", "ee", "--total-timesteps", 4096), "arm.zip")
+
+
+def test_resume_refuses_an_agent_of_other_sizes(run: Run) -> None:
+    more = ("--total-timesteps", 81_920, "--control-type", "joints")
+    result = run("panda_reach_train_agent.py", "--resume", SHIPPED, *more)
+    assert_one_line(result, SHIPPED.name, "another kind")
 
 
 # ------------------------------------------------------------------ never half a file
