@@ -309,16 +309,14 @@ def test_the_reader_takes_any_bytes_without_a_crash(data: st.DataObject) -> None
 
 
 def test_a_reader_that_goes_away_is_no_error(run: Run, clone: Path) -> None:
-    for script, more in (("random", ""), ("test", "--episodes 2"), ("train", SHORT)):
+    flags = {"random": "", "test": "--episodes 2", "train": "--total-timesteps 512"}
+    for script, more in flags.items():
         command = f"{sys.executable} '{clone}/panda_reach_{script}_agent.py' {more} | head -1"
         result = subprocess.run(
             ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=300
         )
         assert (result.returncode, result.stderr) == (0, ""), script
     assert utils.read_agent(clone / "rl-trained-agents" / f"{RUN}.zip").num_timesteps == 512
-
-
-SHORT = "--total-timesteps 512"
 
 
 # ------------------------------------------------------------------ numbers
@@ -330,8 +328,6 @@ def test_nan_in_training_is_told_and_the_last_good_agent_saved(run: Run, clone: 
         *("--learning-rate", 1000, "--max-grad-norm", 10**6, "--goal-scale", 10**6),
         *("--total-timesteps", 20_480),
     )
-    if result.returncode == 0:
-        pytest.fail("these numbers were expected to diverge")
     assert_one_line(result, "diverged", "--learning-rate", f"{RUN}.zip")
     agent = utils.read_agent(clone / "rl-trained-agents" / f"{RUN}.zip")
     assert all(np.isfinite(v).all() for v in agent.parameters["policy"].values())
