@@ -20,7 +20,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import PIL.Image
 import rich.progress
 import torch
 from stable_baselines3 import PPO
@@ -166,8 +165,7 @@ def film_strip(policy: MultiInputActorCriticPolicy, env: gym.Env) -> np.ndarray:
 
     def on_step(step: int, distance: float, reached: bool) -> None:
         if step in (0, 3, 6, 12, 50):
-            picture = PIL.Image.fromarray(env.unwrapped.picture())
-            frames.append(np.asarray(picture.resize((240, 160))))
+            frames.append(env.unwrapped.picture(240, 160))
 
     utils.play_episode(policy, env, utils.HELD_OUT_SEED, on_step)
     return np.hstack(frames)

@@ -186,12 +186,12 @@ class PandaReachEnv(gymnasium.Env[Observation, np.ndarray]):
         """The camera's picture, (480, 720, 3) uint8; None unless ``"rgb_array"``."""
         return self.picture() if self.render_mode == "rgb_array" else None
 
-    def picture(self) -> np.ndarray:
-        """What ``render()`` gives, in any render mode: (480, 720, 3) uint8.
+    def picture(self, width: int = 720, height: int = 480) -> np.ndarray:
+        """What ``render()`` gives, in any render mode and size: (height, width, 3) uint8.
 
         By PyBullet's software renderer, about 0.2 s a picture: no display needed.
         """
-        sim, (width, height) = self._env.sim, (720, 480)
+        sim = self._env.sim
         camera = sim.physics_client
         _, _, rgba, _, bodies = camera.getCameraImage(
             width,

@@ -127,17 +127,27 @@ def make(control_type: str, reward_type: str) -> gym.Env:
 
 
 class Snapshots(BaseCallback):
-    """Judges the policy every 1,024 steps, with the clock stopped, until it is solved."""
+    """Judges the policy every 1,024 steps, with the clock stopped, until it is solved.
 
-    def __init__(self, control_type: str) -> None:
+    Args:
+        control_type: of the environment to judge in.
+        limit: steps at which to give up.
+        clock: gives seconds; ``time.process_time`` for those of this process alone.
+    """
+
+    def __init__(
+        self, control_type: str, limit: int, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         super().__init__()
         self.env = make(control_type, "dense")
+        self.limit = limit
+        self.clock = clock
         self.curve: list[tuple[int, float, float]] = []  # steps, seconds, success rate
         self.solved = False
 
     def _on_training_start(self) -> None:
         self._judged = 0
-        self._start = time.perf_counter()
+        self._start = self.clock()
 
     def _on_rollout_start(self) -> None:  # the update of the steps so far is done
         if self.num_timesteps // EVERY > self._judged // EVERY and not self.solved:
@@ -148,10 +158,10 @@ class Snapshots(BaseCallback):
         self.env.close()
 
     def _on_step(self) -> bool:
-        return not self.solved
+        return not self.solved and self._judged < self.limit
 
     def _judge(self) -> None:
-        pause = time.perf_counter()
+        pause = self.clock()
         policy = Normalized(self.model)
         reached: list[bool] = []
         # Twenty goals for the curve; the hundred only while all of them are reached.
@@ -161,7 +171,7 @@ class Snapshots(BaseCallback):
         self.solved = len(reached) == GOALS and all(reached)
         self._judged = self.num_timesteps
         self.curve.append((self._judged, pause - self._start, sum(reached) / len(reached)))
-        self._start += time.perf_counter() - pause
+        self._start += self.clock() - pause
 
 
 class Normalized:
@@ -182,10 +192,9 @@ def run(method: str, variant: str, seed: int) -> dict[str, Any]:
     control_type, reward_type = variant.split()
     build, limit = METHODS[method]
     model = build(control_type, reward_type, seed)
-    snapshots = Snapshots(control_type)
-    model.learn(
-        limit or ours.RECIPE[control_type, reward_type]["total_timesteps"], callback=snapshots
-    )
+    total_timesteps = limit or ours.RECIPE[control_type, reward_type]["total_timesteps"]
+    snapshots = Snapshots(control_type, limit=total_timesteps)
+    model.learn(total_timesteps, callback=snapshots)
     model.get_env().close()
     steps, seconds, _ = snapshots.curve[-1]
     return {

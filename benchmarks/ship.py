@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 import tyro
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -14,14 +15,15 @@ sys.path.insert(0, str(ROOT))
 import panda_reach_utils as utils  # noqa: E402
 
 # Longer than the defaults, which are enough to reach the goals: these reach them precisely.
-TOTAL_TIMESTEPS = {"dense": 40_960, "sparse": 102_400}
+TOTAL_TIMESTEPS = {"dense": 61_440, "sparse": 102_400}
 VARIANTS = [(control, reward) for reward in TOTAL_TIMESTEPS for control in ("ee", "joints")]
 
 ABOUT = """# The shipped agents
 
 Each made by the training script's defaults for its variant, only longer, and judged on
-{episodes:,} goals that it was not trained on (seeds from {seed:,} on). This table is written
-by `python benchmarks/ship.py --no-train`; without the flag, the agents are trained anew.
+{episodes:,} goals that it was not trained on (seed {seed:,}). [What can be hoped
+for](../benchmarks/README.md#what-can-be-hoped-for) tells how good these numbers can be. This table
+is written by `python benchmarks/ship.py --no-train`; without the flag, the agents are trained anew.
 
 """
 
@@ -55,7 +57,7 @@ def ship(train: bool = True, episodes: int = 1000) -> None:
             subprocess.run([sys.executable, *words], cwd=ROOT, check=True)
         commands.append(shlex.join(["python", *words]))
         rows.append(row(agent, episodes))
-    columns = "agent | steps | success rate (95% interval) | mean return, dense | sparse"
+    columns = "agent | steps | seconds | success rate (95% interval) | mean return, dense | sparse"
     columns += " | mean final distance | worst"
     lines = [f"| {columns} |", "|" + " --- |" * (columns.count("|") + 1), *rows]
     about = ABOUT.format(episodes=episodes, seed=utils.HELD_OUT_SEED)
@@ -69,9 +71,12 @@ def row(agent: Path, episodes: int) -> str:
     result = utils.summary(utils.evaluate(policy, env, episodes))
     env.close()
     low, high = result["success_interval"]
+    steps = utils.read_agent(agent).num_timesteps
+    curves = EventAccumulator(str(utils.RUNS / agent.stem)).Reload()
     cells = (
         f"`{agent.name}`",
-        f"{utils.read_agent(agent).num_timesteps:,}",
+        f"{steps:,}",
+        f"{steps / curves.Scalars('time/fps')[-1].value:.0f}",
         f"{result['success_rate']:.1%} ({low:.1%} to {high:.1%})",
         f"{result['mean_dense_return']:.3f}",
         f"{result['mean_sparse_return']:.2f}",

@@ -3,22 +3,16 @@
 Needs Debian's packages xvfb, chromium and chromium-driver.
 """
 
-import contextlib
 import os
-import re
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import gymnasium as gym
 import PIL.Image
+import screens
 import Xlib.display
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from stable_baselines3.common.callbacks import BaseCallback
@@ -30,8 +24,6 @@ import panda_reach_train_agent as training  # noqa: E402
 import panda_reach_utils as utils  # noqa: E402
 from panda_reach_test_agent import Recording, test_agent  # noqa: E402
 
-PACKAGES = {"Xvfb": "xvfb", "chromium": "chromium", "chromedriver": "chromium-driver"}
-
 
 def make_pictures(only: tuple[str, ...] = ()) -> None:
     """Write the README's pictures into docs/.
@@ -39,8 +31,7 @@ def make_pictures(only: tuple[str, ...] = ()) -> None:
     Args:
         only: some of window, training, test, tensorboard; nothing for all of them.
     """
-    missing = [package for program, package in PACKAGES.items() if not shutil.which(program)]
-    if missing:
+    if missing := screens.missing():
         raise utils.UsageError(f"missing Debian packages: apt install {' '.join(missing)}")
     makers = {
         "window": window,
@@ -56,7 +47,8 @@ def make_pictures(only: tuple[str, ...] = ()) -> None:
 
 def window() -> None:
     """pybullet_simulation.png: the window, with the shipped agent at its goal."""
-    with virtual_screen() as display:
+    with screens.virtual_screen() as display:
+        os.environ["DISPLAY"] = display
         policy, env = utils.load_agent(
             utils.AGENTS / "PandaReach_PPO_v2_ee_dense.zip", render_mode="human"
         )
@@ -69,22 +61,7 @@ def window() -> None:
         picture = PIL.Image.frombytes("RGB", (size.width, size.height), raw, "raw", "BGRX")
         picture.save(DOCS / "pybullet_simulation.png", optimize=True)
         env.close()
-
-
-@contextlib.contextmanager
-def virtual_screen() -> Iterator[str]:
-    read, write = os.pipe()
-    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x1024x24", "-noreset"]
-    server = subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL)
-    os.close(write)
-    with os.fdopen(read) as number:
-        os.environ["DISPLAY"] = f":{number.readline().strip()}"
-    try:
-        yield os.environ["DISPLAY"]
-    finally:
         del os.environ["DISPLAY"]
-        server.terminate()
-        server.wait()
 
 
 class Film(BaseCallback):
@@ -127,46 +104,23 @@ def training_gif() -> None:
 
 def tensorboard() -> None:
     """tensorboard.png and tensorboard2.png: the shipped agents' curves, in a browser."""
-    with contextlib.ExitStack() as stack:
-        logdir = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    with tempfile.TemporaryDirectory() as folder:
+        logdir = Path(folder)
         for agent in sorted(utils.AGENTS.glob("PandaReach_PPO_v2_*[a-z].zip")):
             (logdir / agent.stem).symlink_to(utils.RUNS / agent.stem)
-        server = subprocess.Popen(
-            [Path(sys.executable).with_name("tensorboard"), "--logdir", logdir, "--port", "0"],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        stack.callback(server.terminate)
-        address = next(
-            m[0] for line in server.stderr if (m := re.search(r"http://localhost\S+", line))
-        )
-        browser = stack.enter_context(chromium())
-        browser.get(address + "#timeseries")
-        time.sleep(15)  # the cards come one after the other
-        browser.find_element(By.XPATH, "//button[contains(., 'Settings')]").click()
-        time.sleep(5)
-        browser.save_screenshot(DOCS / "tensorboard2.png")
-        tags = browser.find_element(By.CSS_SELECTOR, "input[placeholder^='Filter tags']")
-        tags.send_keys("eval/success_rate|ep_rew_mean|mean_final", Keys.ESCAPE)
-        time.sleep(10)
-        browser.save_screenshot(DOCS / "tensorboard.png")
+        with screens.tensorboard(logdir) as address, screens.chromium() as browser:
+            browser.get(address + "#timeseries")
+            time.sleep(15)  # the cards come one after the other
+            browser.find_element(By.XPATH, "//button[contains(., 'Settings')]").click()
+            time.sleep(5)
+            browser.save_screenshot(DOCS / "tensorboard2.png")
+            tags = browser.find_element(By.CSS_SELECTOR, "input[placeholder^='Filter tags']")
+            tags.send_keys("eval/success_rate|ep_rew_mean|mean_final", Keys.ESCAPE)
+            time.sleep(10)
+            browser.save_screenshot(DOCS / "tensorboard.png")
     for name in ("tensorboard.png", "tensorboard2.png"):
         picture = PIL.Image.open(DOCS / name).convert("RGB")
         picture.quantize(128).save(DOCS / name, optimize=True)
-
-
-@contextlib.contextmanager
-def chromium() -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000"):
-        options.add_argument(argument)
-    options.add_argument("--disable-background-networking")
-    browser = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
-    try:
-        yield browser
-    finally:
-        browser.quit()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Run
+from conftest import ROOT, Run, assert_one_line
 
 README = (ROOT / "README.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
@@ -34,3 +34,9 @@ def test_the_printed_spaces_are_the_ones_it_shows(run: Run) -> None:
 def test_what_it_links_to_is_there() -> None:
     for target in re.findall(r"\]\((?!http)(.*?)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_pictures_name_the_packages_that_are_missing() -> None:
+    pictures = [sys.executable, ROOT / "docs" / "make_pictures.py"]
+    result = subprocess.run(pictures, env={"PATH": ""}, capture_output=True, text=True)
+    assert_one_line(result, "apt install xvfb chromium chromium-driver")

@@ -13,6 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import Xlib.display
+from conftest import Run
 from gymnasium.utils.env_checker import check_env
 
 import panda_reach_env
@@ -88,6 +89,15 @@ def test_the_window_shows_the_arm_move_in_real_time(x: Xlib.display.Display) -> 
     env.close()
     time.sleep(0.5)
     assert not windows(x)
+
+
+def test_what_a_window_shows_can_be_recorded(display: str, run: Run, tmp_path: Path) -> None:
+    gif = tmp_path / "window.gif"
+    result = run("panda_reach_test_agent.py", "--render", "--episodes", 1, "--record", gif)
+    assert (result.returncode, result.stderr) == (0, "")
+    with PIL.Image.open(gif) as picture:
+        assert picture.n_frames > 10
+        assert picture.size == (480, 320)
 
 
 def start(script: str, clone: Path) -> subprocess.Popen:
