@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import screens
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = [(control, reward) for control in ("ee", "joints") for reward in ("dense", "sparse")]
@@ -53,18 +54,9 @@ def run(clone: Path, tmp_path: Path) -> Run:
 @pytest.fixture(scope="session")
 def screen() -> Iterator[str]:
     """A virtual screen's DISPLAY; PyBullet's real window opens on it."""
-    need("Xvfb", "xvfb")
-    read, write = os.pipe()
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x1024x24", "-noreset"],
-        pass_fds=[write],
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(write)
-    with os.fdopen(read) as number:
-        yield f":{number.readline().strip()}"
-    server.terminate()
-    server.wait()
+    need("Xvfb")
+    with screens.virtual_screen() as display:
+        yield display
 
 
 @pytest.fixture
@@ -73,10 +65,10 @@ def display(screen: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return screen
 
 
-def need(program: str, package: str) -> None:
+def need(program: str) -> None:
     """Skip for want of a Debian package: never in CI, where it is installed."""
     if shutil.which(program) is None:
-        message = f"{program} is missing: apt install {package}"
+        message = f"{program} is missing: apt install {screens.PACKAGES[program]}"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
 
 

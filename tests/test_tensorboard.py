@@ -1,11 +1,6 @@
 """A real TensorBoard on the shipped curves and on a new run, read in a real browser."""
 
 import io
-import re
-import shutil
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import screens
 from conftest import ROOT, Run, need
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 SHIPPED = sorted(path.stem for path in (ROOT / "rl-trained-agents").glob("PandaReach*[a-z].zip"))
@@ -23,50 +18,10 @@ SHIPPED = sorted(path.stem for path in (ROOT / "rl-trained-agents").glob("PandaR
 
 @pytest.fixture
 def browser() -> Iterator[webdriver.Chrome]:
-    need("chromium", "chromium")
-    need("chromedriver", "chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        for argument in (
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--no-first-run",
-            "--window-size=1600,1400",
-            f"--user-data-dir={profile}",
-        ):
-            options.add_argument(argument)
-        driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
-        yield driver
-        driver.quit()
-
-
-@pytest.fixture
-def tensorboard(clone: Path) -> Iterator[Callable[[], str]]:
-    """Start TensorBoard as the README says; its address."""
-    processes = []
-
-    def start() -> str:
-        process = subprocess.Popen(
-            [Path(sys.executable).with_name("tensorboard"), "--logdir", "runs", "--port", "0"],
-            cwd=clone,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        processes.append(process)
-        for line in process.stderr:
-            if found := re.search(r"http://\S+", line.split("github")[-1]):
-                return found[0]
-        pytest.fail("TensorBoard gave no address")
-
-    yield start
-    for process in processes:
-        process.terminate()
-        process.wait()
+    need("chromium")
+    need("chromedriver")
+    with screens.chromium() as browser:
+        yield browser
 
 
 def wait(browser: webdriver.Chrome, script: str) -> None:
@@ -75,15 +30,14 @@ def wait(browser: webdriver.Chrome, script: str) -> None:
         pytest.fail(browser.execute_script("return document.body.innerText"))
 
 
-def test_the_shipped_curves_are_drawn_at_once(
-    tensorboard: Callable[[], str], browser: webdriver.Chrome
-) -> None:
-    browser.get(tensorboard() + "#timeseries")
-    for run in SHIPPED:
-        wait(browser, f"document.body.innerText.includes('{run}')")
-    wait(browser, "document.body.innerText.includes('/success_rate')")
-    wait(browser, "document.querySelector('line-chart') !== null")
-    assert eventually(lambda: colored(browser) > 200), "no curve is drawn"
+def test_the_shipped_curves_are_drawn_at_once(clone: Path, browser: webdriver.Chrome) -> None:
+    with screens.tensorboard(clone / "runs") as address:
+        browser.get(address + "#timeseries")
+        for run in SHIPPED:
+            wait(browser, f"document.body.innerText.includes('{run}')")
+        wait(browser, "document.body.innerText.includes('/success_rate')")
+        wait(browser, "document.querySelector('line-chart') !== null")
+        assert eventually(lambda: colored(browser) > 200), "no curve is drawn"
 
 
 def colored(browser: webdriver.Chrome) -> int:
@@ -103,28 +57,27 @@ def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
 
 
 def test_a_new_runs_curves_hparams_and_film_strips(
-    run: Run, tensorboard: Callable[[], str], browser: webdriver.Chrome
+    clone: Path, run: Run, browser: webdriver.Chrome
 ) -> None:
     name = "a-new-run"
     result = run("panda_reach_train_agent.py", "--total-timesteps", 4096, "--name", name)
     assert result.returncode == 0
-    address = tensorboard()
+    with screens.tensorboard(clone / "runs") as address:
+        browser.get(address + "#timeseries&tagFilter=eval")
+        wait(browser, f"document.body.innerText.includes('{name}')")
+        wait(browser, "document.body.innerText.includes('/mean_final_distance')")
+        wait(
+            browser,
+            "[...document.querySelectorAll('img')].some(i => i.src.includes('imageData')"
+            " && i.naturalWidth === 1200 && i.naturalHeight === 160)",
+        )
 
-    browser.get(address + "#timeseries&tagFilter=eval")
-    wait(browser, f"document.body.innerText.includes('{name}')")
-    wait(browser, "document.body.innerText.includes('/mean_final_distance')")
-    wait(
-        browser,
-        "[...document.querySelectorAll('img')].some(i => i.src.includes('imageData')"
-        " && i.naturalWidth === 1200 && i.naturalHeight === 160)",
-    )
-
-    browser.get("about:blank")
-    browser.get(address + "#hparams")
-    text = (
-        "(function all(n) {return (n.textContent || '') + [...n.querySelectorAll('*')]"
-        ".map(e => (e.shadowRoot ? all(e.shadowRoot) : '')"
-        " + (e.contentDocument ? all(e.contentDocument.body) : '')).join(' ')})(document.body)"
-    )
-    for word in ("gae_lambda", "learning_rate", "goal_scale", "eval/success_rate", name):
-        wait(browser, f"{text}.includes('{word}')")
+        browser.get("about:blank")
+        browser.get(address + "#hparams")
+        text = (
+            "(function all(n) {return (n.textContent || '') + [...n.querySelectorAll('*')]"
+            ".map(e => (e.shadowRoot ? all(e.shadowRoot) : '')"
+            " + (e.contentDocument ? all(e.contentDocument.body) : '')).join(' ')})(document.body)"
+        )
+        for word in ("gae_lambda", "learning_rate", "goal_scale", "eval/success_rate", name):
+            wait(browser, f"{text}.includes('{word}')")
