@@ -42,6 +42,6 @@ screen:
 # After a change of the requirements: the versions of everything, for CPython 3.10 and later.
 constraints: $(VENV)/installed-dev
 	$(BIN)/pip install --quiet uv
-	sed '/^-/d' requirements.txt requirements-dev.txt | $(BIN)/uv pip compile --quiet \
+	sed '/^-/d; / @ /d' requirements.txt requirements-dev.txt | $(BIN)/uv pip compile --quiet \
 	  --universal --python-version 3.10 --no-annotate \
 	  --custom-compile-command 'make constraints' --output-file constraints.txt -
