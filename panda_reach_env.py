@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal, SupportsFloat
 
 import gymnasium
 import numpy as np
+from gymnasium.utils import EzPickle
 
 ControlType = Literal["ee", "joints"]
 RewardType = Literal["sparse", "dense"]
@@ -99,7 +100,7 @@ def _to_gymnasium(space: gym.spaces.Box) -> gymnasium.spaces.Box:
     return gymnasium.spaces.Box(space.low, space.high, space.shape, space.dtype.type)
 
 
-class PandaReachEnv(gymnasium.Env[Observation, np.ndarray]):
+class PandaReachEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
     """Move the Panda's hand to a goal drawn in a 30 cm cube above the table.
 
     Observation, float32: ``observation`` (6,) the hand's position (m) and velocity
@@ -133,6 +134,9 @@ class PandaReachEnv(gymnasium.Env[Observation, np.ndarray]):
         reward_type: RewardType = "sparse",
         control_type: ControlType = "ee",
     ) -> None:
+        # A copy is a simulator of its own: one that shared this one's connection would
+        # close it when it goes.
+        EzPickle.__init__(self, render_mode, reward_type, control_type)
         self._env = self._window = None  # for close(), should what follows fail
         for name, value, known in (
             ("render_mode", render_mode, (None, *self.metadata["render_modes"])),
