@@ -1,0 +1,137 @@
+"""A study on a real Ray cluster of two nodes, and what survives when one of them dies."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, assert_one_line
+from stable_baselines3 import PPO
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before the import
+
+from ray.cluster_utils import Cluster
+
+pytestmark = pytest.mark.slow
+
+SHORT = ("--episodes", "2", "--settings", "total_timesteps=512")
+
+
+def study(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, ROOT / "benchmarks" / "study.py", "--folder", folder, *SHORT, *arguments],
+        cwd=folder.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def results(folder: Path) -> dict[str, dict]:
+    file = folder / "results.json"
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 600
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def check(folder: Path, seeds: int) -> None:
+    """Nothing is lost: every run has its result, its curve and an agent that loads."""
+    found = results(folder)
+    assert len(found) == seeds
+    weights = set()
+    for seed in range(seeds):
+        name = f"ee_dense_total_timesteps=512_seed={seed}"
+        assert found[name]["hparams"]["seed"] == seed
+        model = PPO.load(folder / f"{name}.zip")
+        assert (model.seed, model.num_timesteps) == (seed, 512)
+        weights.add(float(model.get_parameters()["policy"]["action_net.weight"].sum()))
+        curve = EventAccumulator(str(folder / name)).Reload()
+        assert curve.Scalars("rollout/ep_rew_mean")[-1].step == 512
+    assert len(weights) == seeds
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+    )
+    yield cluster
+    cluster.shutdown()
+
+
+def test_a_node_dies_and_no_run_is_lost(cluster: Cluster, tmp_path: Path) -> None:
+    node = cluster.add_node(num_cpus=1)
+    folder = tmp_path / "study"
+    process = study(folder, "--seeds", "5", "--address", cluster.address)
+    # Both nodes have finished a run, and are in their next ones.
+    wait_for(lambda: len({r["node"] for r in results(folder).values()}) == 2, process)
+    assert len(results(folder)) < 4
+    cluster.remove_node(node, allow_graceful=False)
+    output, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, output + errors
+    check(folder, 5)
+    assert "failed" not in output
+    lost = [r["node"] for r in results(folder).values()].count(node.node_id)
+    assert 1 <= lost < 4
+
+
+def test_a_study_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    process = study(folder, "--seeds", "3", "--workers", "1")
+    wait_for(lambda: results(folder), process)
+    process.kill()
+    process.communicate()
+    before = results(folder)
+    assert len(before) < 3
+    process = study(folder, "--seeds", "3", "--workers", "1")
+    output, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, output + errors
+    check(folder, 3)
+    assert results(folder).items() >= before.items()  # with their seconds: not run again
+
+
+def test_a_run_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+    settings = ("--settings", "total_timesteps=512", "total_timesteps=512,learning_rate=900")
+    process = study(tmp_path / "study", "--seeds", "1", *settings)
+    output, errors = process.communicate(timeout=600)
+    assert process.returncode == 1, output + errors
+    assert "learning_rate=900_seed=0 failed: " in output
+    check(tmp_path / "study", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--settings", "gama=0.9"], ["gama=0.9"]),
+        (["--settings", "gamma=2"], ["--gamma"]),
+        (["--variants", "ee"], ["'ee'"]),
+        (["--seeds", "0"], ["--seeds"]),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(
+    arguments: list[str], words: list[str], tmp_path: Path
+) -> None:
+    process = study(tmp_path / "study", *arguments)
+    output, errors = process.communicate(timeout=600)
+    result = subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+    assert_one_line(result, *words)
+
+
+def test_without_ray_it_is_told_in_one_line(clone: Path, tmp_path: Path) -> None:
+    (clone / "ray.py").write_text("raise ImportError('not installed')")
+    script = clone / "benchmarks" / "study.py"
+    script.parent.mkdir()
+    script.write_text((ROOT / "benchmarks" / "study.py").read_text())
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path)
+    assert_one_line(result, "pip install ray")
