@@ -12,6 +12,7 @@ train: $(VENV)/installed
 test: $(VENV)/installed-dev screen
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --quiet --check .
+	$(BIN)/mypy --no-error-summary
 	$(BIN)/python -m pytest
 
 docs: $(VENV)/installed-dev

@@ -96,7 +96,7 @@ class HeldOutEvaluation(BaseCallback):
 
     def _evaluate(self) -> None:
         snapshot = io.BytesIO()
-        self.model.policy.save(snapshot)
+        self.model.policy.save(snapshot)  # type: ignore[arg-type]  # a buffer does, too
         self._snapshots.append((self.num_timesteps, snapshot.getvalue()))
         self._last_step = self.num_timesteps
         self._hand_out()
@@ -153,7 +153,8 @@ def _evaluate_snapshots(connection: Connection, control_type: str, episodes: int
         while True:
             connection.send(answer)
             step, snapshot = connection.recv()
-            policy = MultiInputActorCriticPolicy.load(io.BytesIO(snapshot), device="cpu")
+            contents: Any = io.BytesIO(snapshot)
+            policy = MultiInputActorCriticPolicy.load(contents, device="cpu")
             result = utils.summary(utils.evaluate(policy, env, episodes))
             strip = film_strip(policy, env)
             answer = (step, result["success_rate"], result["mean_final_distance"], strip)
@@ -165,7 +166,7 @@ def film_strip(policy: MultiInputActorCriticPolicy, env: gym.Env) -> np.ndarray:
 
     def on_step(step: int, distance: float, reached: bool) -> None:
         if step in (0, 3, 6, 12, 50):
-            frames.append(env.unwrapped.picture(240, 160))
+            frames.append(env.get_wrapper_attr("picture")(240, 160))
 
     utils.play_episode(policy, env, utils.HELD_OUT_SEED, on_step)
     return np.hstack(frames)
@@ -275,7 +276,8 @@ class SafeSaving(BaseCallback):
     def _on_rollout_start(self) -> None:  # the policy has just been updated
         if not self.is_finite():
             raise Diverged("the weights")
-        self._good = copy.deepcopy(self.model.get_parameters()), self.num_timesteps
+        parameters: Any = copy.deepcopy(self.model.get_parameters())
+        self._good = parameters, self.num_timesteps
         if time.monotonic() >= self._next_save:
             self.save()
 
@@ -286,7 +288,7 @@ class SafeSaving(BaseCallback):
 
     def is_finite(self) -> bool:
         policy = self.model.policy
-        numbers = [*policy.parameters(), policy.log_std.exp()]
+        numbers = [*policy.parameters(), policy.state_dict()["log_std"].exp()]
         return all(bool(number.isfinite().all()) for number in numbers)
 
     def restore_last_good(self) -> None:
@@ -316,7 +318,7 @@ class WeightsAndBiases:
             import wandb
         except ImportError:
             raise utils.UsageError("--wandb needs one more package: pip install wandb") from None
-        self._wandb = wandb
+        self._wandb: Any = wandb  # its types leave out wandb.tensorboard
 
     def start(self, run: str, hparams: dict[str, Any]) -> None:
         """To be called before the TensorBoard writer, which is followed, is made."""
@@ -370,9 +372,10 @@ class Watchers(CallbackList):
         self._saving = SafeSaving(model, path)
         every = max(2048, hparams["total_timesteps"] // 25)
         evaluation = HeldOutEvaluation(hparams["control_type"], every, hparams)
-        watchers = [self._saving, evaluation, Progress(evaluation)]
+        watchers: list[Any] = [self._saving, evaluation, Progress(evaluation)]
         if render:
             watchers.append(Window(hparams["control_type"]))
+        self._watchers = watchers
         super().__init__(watchers)
 
     def __enter__(self) -> "Watchers":
@@ -392,7 +395,7 @@ class Watchers(CallbackList):
                 ) from None
             saving.save()
         finally:
-            for watcher in self.callbacks:
+            for watcher in self._watchers:
                 watcher.close()
         closed = isinstance(error, WindowClosed)
         self.stopped_by = signal.SIGINT if closed else saving.stopped_by

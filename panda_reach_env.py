@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal, SupportsFloat
+from typing import Any, Literal, SupportsFloat
 
 import gymnasium
 import numpy as np
@@ -24,7 +24,7 @@ from gymnasium.utils import EzPickle
 
 ControlType = Literal["ee", "joints"]
 RewardType = Literal["sparse", "dense"]
-Observation = dict[str, np.ndarray]
+Observation = dict[str, Any]  # of arrays
 
 
 class DisplayError(RuntimeError):
@@ -126,7 +126,7 @@ class PandaReachEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
         WindowClosed: by ``reset`` and ``step``, once the window has been closed.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["human", "rgb_array"], "render_fps": 25}
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 25}  # noqa: RUF012
 
     def __init__(
         self,
@@ -137,7 +137,8 @@ class PandaReachEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
         # A copy is a simulator of its own: one that shared this one's connection would
         # close it when it goes.
         EzPickle.__init__(self, render_mode, reward_type, control_type)
-        self._env = self._window = None  # for close(), should what follows fail
+        self._env: Any = None  # for close(), should what follows fail
+        self._window: _Window | None = None
         for name, value, known in (
             ("render_mode", render_mode, (None, *self.metadata["render_modes"])),
             ("reward_type", reward_type, ("sparse", "dense")),
@@ -266,12 +267,13 @@ class _Window:
     POSE = np.dtype((np.float64, 12))  # nine joint angles (rad), the goal (m)
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
+        self._process: Any = subprocess.Popen(  # Any: its pipes are there
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the script, which then closes us
         )
+        assert self._process.stdout
         if not self._process.stdout.read(1):
             self.close()
             raise DisplayError("PyBullet could not open its window (OpenGL 3 is needed)")

@@ -39,6 +39,7 @@ def random_agent(
     )
     print("Action space:", env.action_space)
     print("Observation space:")
+    assert isinstance(env.observation_space, gym.spaces.Dict)
     for name, space in env.observation_space.items():
         print(f"  {name}: {space}")
     if render:

@@ -1,6 +1,7 @@
 """Play a saved agent: in a window, in a table, in a GIF or an MP4."""
 
 from pathlib import Path
+from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
@@ -47,7 +48,7 @@ def test_agent(
     def on_step(_step: int, distance: float, reached: bool) -> None:
         if recording:
             caption = f"goal {len(played) + 1}   {distance * 1000:.0f} mm"
-            recording.add(env.unwrapped.picture(), caption, reached)
+            recording.add(env.get_wrapper_attr("picture")(), caption, reached)
 
     console = rich.console.Console()
     bar = rich.progress.track(
@@ -63,7 +64,8 @@ def test_agent(
         utils.print_table(model.stem, played)
     if recording:
         recording.save()
-        print(f"Wrote {record} ({record.stat().st_size / 1e6:.1f} MB), 25 frames a second.")
+        size = recording.path.stat().st_size / 1e6
+        print(f"Wrote {record} ({size:.1f} MB), 25 frames a second.")
 
 
 class Recording:
@@ -118,7 +120,8 @@ class Recording:
                 loop=0,
             )
         else:
-            with imageio.get_writer(self._temporary, fps=self.FPS) as video:
+            video: Any = imageio.get_writer(self._temporary, fps=self.FPS)
+            with video:
                 for frame in self._frames:
                     video.append_data(np.asarray(frame))
         self._temporary.replace(self.path)

@@ -22,13 +22,11 @@ from panda_reach_env import ControlType, RewardType, require_display
 # n_steps, batch_size: the more there is to coordinate or to find out, the less noise an
 #   update may have. Eight times n_steps is what it learns from.
 # fmt: off
-DENSE  = dict(total_timesteps=20_480, gamma=0.7, gae_lambda=0.8, learning_rate=3e-3, n_epochs=6)
-SPARSE = dict(total_timesteps=30_720, gamma=0.8, gae_lambda=0.9, learning_rate=2e-3, n_epochs=10)
-RECIPE = {
-    ("ee", "dense"):      dict(DENSE,  n_steps=64,  batch_size=64),
-    ("joints", "dense"):  dict(DENSE,  n_steps=128, batch_size=128),
-    ("ee", "sparse"):     dict(SPARSE, n_steps=128, batch_size=128),
-    ("joints", "sparse"): dict(SPARSE, n_steps=128, batch_size=128),
+RECIPE: dict[tuple[str, str], dict[str, Any]] = {
+    ("ee", "dense"):      dict(total_timesteps=20_480, gamma=0.7, gae_lambda=0.8, n_steps=64,  batch_size=64,  learning_rate=3e-3, n_epochs=6),
+    ("joints", "dense"):  dict(total_timesteps=20_480, gamma=0.7, gae_lambda=0.8, n_steps=128, batch_size=128, learning_rate=2e-3, n_epochs=10),
+    ("ee", "sparse"):     dict(total_timesteps=30_720, gamma=0.8, gae_lambda=0.9, n_steps=128, batch_size=128, learning_rate=2e-3, n_epochs=10),
+    ("joints", "sparse"): dict(total_timesteps=30_720, gamma=0.8, gae_lambda=0.9, n_steps=128, batch_size=128, learning_rate=2e-3, n_epochs=10),
 }
 # fmt: on
 
@@ -103,7 +101,7 @@ def train(
         require_display()
     total_timesteps = hparams["total_timesteps"]
     model = make_model(**hparams)
-    model.arguments = hparams  # go into the zip, for --resume
+    vars(model)["arguments"] = hparams  # go into the zip, for --resume
 
     tracking = callbacks.WeightsAndBiases() if wandb else None
     if resume is None:
@@ -132,7 +130,8 @@ def train(
         )
     seconds = time.perf_counter() - start
     model.logger.close()
-    model.env.close()
+    if model.env:
+        model.env.close()
     if tracking:
         tracking.finish(agent)
 
@@ -175,13 +174,13 @@ def make_model(
     log_std_init: float,
     adam_beta2: float,
     goal_scale: float,
-    **hparams: float,
+    **hparams: Any,
 ) -> PPO:
     """The lesson: what PPO is given. What is not named here goes to it as it is."""
     # The network is so small that a second thread costs more than it brings, and one
     # thread adds up in one order: the same seed gives the same agent.
     torch.set_num_threads(1)
-    policy_kwargs = {
+    policy_kwargs: dict[str, Any] = {
         "log_std_init": log_std_init,
         "optimizer_kwargs": {"betas": (0.9, adam_beta2)},
     }

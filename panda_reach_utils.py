@@ -17,7 +17,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -28,6 +28,7 @@ import scipy.stats
 import torch
 import tyro
 from stable_baselines3 import PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import MultiInputActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor
 
@@ -124,6 +125,8 @@ class RelativeGoal(BaseFeaturesExtractor):
         scale: per m. 8 brings the 30 cm of the goals' cube to about +-1.
     """
 
+    scale: torch.Tensor
+
     def __init__(self, observation_space: gym.spaces.Dict, scale: float = 8.0) -> None:
         super().__init__(observation_space, gym.spaces.flatdim(observation_space))
         # A buffer goes into the saved weights: they tell that they were made for this.
@@ -200,7 +203,7 @@ def resumable(train: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def save_agent(model: PPO, path: Path) -> None:
+def save_agent(model: BaseAlgorithm, path: Path) -> None:
     """Write ``model`` to ``path`` as Stable-Baselines3 does, but whole or not at all.
 
     Raises:
@@ -334,6 +337,7 @@ def load_agent(
     env = gym.make(
         "PandaReach-v2", render_mode=render_mode, reward_type="dense", control_type=control_type
     )
+    assert isinstance(env.observation_space, gym.spaces.Dict)
     policy = MultiInputActorCriticPolicy(
         env.observation_space,
         env.action_space,
@@ -360,6 +364,12 @@ def load_agent(
 # ---------------------------------------------------------------- evaluation
 
 
+class Policy(Protocol):
+    """What can be judged: an algorithm of Stable-Baselines3's, its policy, or what acts alike."""
+
+    def predict(self, observation: Any, *, deterministic: bool) -> tuple[Any, Any]: ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Episode:
     """What one episode came to. Returns are undiscounted sums over its 50 steps."""
@@ -377,7 +387,7 @@ class Episode:
 
 
 def play_episode(
-    policy: PPO | MultiInputActorCriticPolicy,
+    policy: Policy,
     env: gym.Env,
     seed: int | None = None,
     on_step: Callable[[int, float, bool], None] | None = None,
@@ -412,7 +422,7 @@ def _distance(observation: dict[str, np.ndarray]) -> float:
 
 
 def evaluate(
-    policy: PPO | MultiInputActorCriticPolicy,
+    policy: Policy,
     env: gym.Env,
     episodes: int,
     seed: int = HELD_OUT_SEED,

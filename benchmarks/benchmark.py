@@ -39,7 +39,7 @@ GOALS = 100
 VARIANTS = ("ee dense", "joints dense", "ee sparse", "joints sparse")
 
 Make = Callable[[str, str, int], BaseAlgorithm]
-HER = {
+HER: dict[str, Any] = {
     "replay_buffer_class": HerReplayBuffer,
     "replay_buffer_kwargs": {"goal_selection_strategy": "future", "n_sampled_goal": 4},
 }
@@ -181,7 +181,7 @@ class Normalized:
         self.model = model
         self.normalization = model.get_vec_normalize_env()
 
-    def predict(self, observation: dict[str, Any], deterministic: bool) -> tuple[Any, Any]:
+    def predict(self, observation: Any, deterministic: bool) -> tuple[Any, Any]:
         if self.normalization:
             observation = self.normalization.normalize_obs(observation)
         return self.model.predict(observation, deterministic=deterministic)
@@ -195,7 +195,8 @@ def run(method: str, variant: str, seed: int) -> dict[str, Any]:
     total_timesteps = limit or ours.RECIPE[control_type, reward_type]["total_timesteps"]
     snapshots = Snapshots(control_type, limit=total_timesteps)
     model.learn(total_timesteps, callback=snapshots)
-    model.get_env().close()
+    if model.env:
+        model.env.close()
     steps, seconds, _ = snapshots.curve[-1]
     return {
         "method": method,

@@ -53,10 +53,10 @@ def installs(
         if uv:
             words = f"uv run --no-project -p {pythons[1][6:]} --with-requirements requirements.txt"
             words += " panda_reach_train_agent.py"
-            name = ("--name", f"install-{os.getpid()}")
-            seconds = timed([*words.split(), *name], UV_CACHE_DIR=str(Path(folder) / "uv"))
+            run = f"install-{os.getpid()}"
+            seconds = timed([*words.split(), "--name", run], UV_CACHE_DIR=str(Path(folder) / "uv"))
             rows.append(("uv", f"`{words}`, the training included", seconds))
-            for made in (utils.AGENTS / f"{name[1]}.zip", utils.RUNS / name[1]):
+            for made in (utils.AGENTS / f"{run}.zip", utils.RUNS / run):
                 shutil.rmtree(made) if made.is_dir() else made.unlink()
     lines = ["| with | typed | took |", "| --- | --- | --- |"]
     lines += [f"| {with_} | {typed} | {seconds:.0f} s |" for with_, typed, seconds in rows]

@@ -27,7 +27,7 @@ class StraightLine:
     """Moves the hand straight at the goal; has ``predict``, as a policy has."""
 
     def __init__(self, env: gym.Env) -> None:
-        self.panda = env.unwrapped._env
+        self.panda = env.get_wrapper_attr("_env")
         self.ee = env.action_space.shape == (3,)
 
     def predict(
@@ -55,7 +55,7 @@ def fewest_steps(env: gym.Env, goal: np.ndarray) -> int:
     The smallest turn of the joint that turns most, over all poses within 5 cm of ``goal``
     (3,), m: found by SciPy's SLSQP from four starts, and so a local optimum at worst.
     """
-    panda = env.unwrapped._env
+    panda = env.get_wrapper_attr("_env")
     start = np.array([panda.robot.get_joint_angle(i) for i in range(7)])
     fingers = np.zeros(2)
 

@@ -26,7 +26,7 @@ FIRST_SEED = 100
 LIMIT = {"dense": 10_240, "sparse": 30_720}
 
 
-def suggest(trial: optuna.Trial) -> dict[str, Any]:
+def suggest(trial: Any) -> dict[str, Any]:
     return {
         "n_steps": trial.suggest_categorical("n_steps", [32, 64, 128]),  # of 8 environments
         "batch_size": trial.suggest_categorical("batch_size", [64, 128]),
@@ -69,7 +69,8 @@ def search(
             snapshots = benchmark.Snapshots(control_type, LIMIT[reward_type], time.process_time)
             total_timesteps = ours.RECIPE[control_type, reward_type]["total_timesteps"]
             model.learn(total_timesteps, callback=snapshots)
-            model.get_env().close()
+            if model.env:
+                model.env.close()
             step, seconds, success = snapshots.curve[-1]
             costs.append(seconds if snapshots.solved else seconds * (2 + 2 * (1 - success)))
             steps.append(step if snapshots.solved else None)
@@ -93,7 +94,7 @@ def search(
     study.optimize(objective, timeout=60 * minutes, show_progress_bar=True)
     trials = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
     print(f"{len(study.trials)} trials, {len(trials)} of them with all {seeds} seeds. The best:")
-    for trial in sorted(trials, key=lambda t: t.value)[:5]:
+    for trial in sorted(trials, key=lambda t: t.value or 0.0)[:5]:
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in trial.params.items())
         print(f"{trial.value:6.1f} s  steps {trial.user_attrs['steps']}  {numbers}")
 

@@ -87,7 +87,7 @@ class Film(BaseCallback):
         def on_step(step: int, distance: float, reached: bool) -> None:
             if step <= 30:
                 caption = f"{self.num_timesteps:,} steps trained   {distance * 1000:.0f} mm"
-                self.recording.add(self.env.unwrapped.picture(), caption, reached)
+                self.recording.add(self.env.get_wrapper_attr("picture")(), caption, reached)
 
         utils.play_episode(self.model, self.env, utils.HELD_OUT_SEED + 4, on_step)
 

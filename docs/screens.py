@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -43,7 +44,7 @@ def virtual_screen() -> Iterator[str]:
 def tensorboard(logdir: Path) -> Iterator[str]:
     """The address of a TensorBoard that shows ``logdir``."""
     program = Path(sys.executable).with_name("tensorboard")
-    server = subprocess.Popen(
+    server: Any = subprocess.Popen(
         [program, "--logdir", logdir, "--port", "0"], stderr=subprocess.PIPE, text=True
     )
     try:
@@ -58,7 +59,7 @@ def tensorboard(logdir: Path) -> Iterator[str]:
 def chromium() -> Iterator[webdriver.Chrome]:
     """A headless browser that leaves the network alone."""
     options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
+    options.binary_location = shutil.which("chromium") or ""
     for argument in (
         "--headless=new",
         "--no-sandbox",  # the tests may run as root

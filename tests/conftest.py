@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import screens
@@ -42,10 +43,15 @@ def run(clone: Path, tmp_path: Path) -> Run:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
 
-    def run(script: str, *arguments: object, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    def run(script: str, *arguments: object, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+        defaults: dict[str, Any] = {
+            "cwd": elsewhere,
+            "capture_output": True,
+            "text": True,
+            "timeout": 600,
+        }
         return subprocess.run(
-            [sys.executable, clone / script, *map(str, arguments)],
-            **{"cwd": elsewhere, "capture_output": True, "text": True, "timeout": 600} | kwargs,
+            [sys.executable, str(clone / script), *map(str, arguments)], **defaults | kwargs
         )
 
     return run

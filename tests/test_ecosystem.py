@@ -60,6 +60,7 @@ def test_tqc_with_her_in_workers() -> None:
     before = copy.deepcopy(model.policy.state_dict())
     model.learn(420)
     assert any(not torch.equal(before[k], v) for k, v in model.policy.state_dict().items())
+    assert model.replay_buffer
     sample = model.replay_buffer.sample(256)
     # The workers' compute_reward: some steps reach the goal that they are relabelled with.
     assert {float(reward) for reward in sample.rewards} == {-1.0, 0.0}
@@ -100,6 +101,7 @@ def test_make_vec_gives_the_same_episode_in_every_mode(mode: str, options: dict)
 
 def test_a_copy_is_a_simulator_of_its_own() -> None:
     env = gym.make("PandaReach-v2", control_type="joints", reward_type="dense")
+    assert env.spec
     for another in (
         copy.deepcopy(env),
         pickle.loads(pickle.dumps(env)),
@@ -163,10 +165,8 @@ def ppo(
 ) -> list[float]:
     """Train, and give each episode's return."""
     torch.manual_seed(seed)
-    inputs, outputs = (
-        int(np.prod(space.shape))
-        for space in (envs.single_observation_space, envs.single_action_space)
-    )
+    inputs = gym.spaces.flatdim(envs.single_observation_space)
+    outputs = gym.spaces.flatdim(envs.single_action_space)
 
     def net(outputs: int) -> nn.Module:
         return nn.Sequential(

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -17,7 +18,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 import panda_reach_env
 
 
-def make(control_type: str = "ee", reward_type: str = "dense", **kwargs: object) -> gym.Env:
+def make(control_type: str = "ee", reward_type: str = "dense", **kwargs: Any) -> gym.Env:
     return gym.make("PandaReach-v2", control_type=control_type, reward_type=reward_type, **kwargs)
 
 
@@ -54,7 +55,7 @@ def test_an_episode_is_panda_gyms(control_type: str, reward_type: str) -> None:
         theirs = old_gym.make("PandaReach-v2", control_type=control_type, reward_type=reward_type)
     observation, _ = env.reset(seed=7)
     theirs.reset()
-    goal = theirs.unwrapped.task.goal = env.unwrapped._env.task.goal
+    goal = theirs.unwrapped.task.goal = env.get_wrapper_attr("_env").task.goal
     theirs.unwrapped.sim.set_base_pose("target", goal, np.array([0, 0, 0, 1]))
     rng = np.random.default_rng(0)
     for step in range(1, 51):
@@ -79,7 +80,8 @@ def test_one_seed_fixes_all_later_goals_also_in_a_worker() -> None:
     assert goals(env, seed=3) == here
     assert goals(env, seed=4) != here
     workers.seed(3)
-    there = [workers.reset()["desired_goal"][0].tolist() for _ in here]
+    observations: list[Any] = [workers.reset() for _ in here]
+    there = [observation["desired_goal"][0].tolist() for observation in observations]
     assert there == here
     env.close()
     workers.close()
@@ -106,6 +108,7 @@ def test_her_learns_on_it() -> None:
         "MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, learning_starts=1450, seed=0
     )
     model.learn(1500)
+    assert model.replay_buffer
     sample = model.replay_buffer.sample(256)
     # Relabelled with goals that were reached later: some are successes (reward 0).
     assert {float(reward) for reward in sample.rewards} == {-1.0, 0.0}
@@ -117,7 +120,7 @@ def test_rgb_array_needs_no_display() -> None:
     env.reset(seed=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        picture = env.render()
+        picture: Any = env.render()
     assert picture.shape == (480, 720, 3)
     assert picture.dtype == np.uint8
     red, green, blue = np.moveaxis(picture.astype(int), -1, 0)
@@ -139,7 +142,7 @@ def test_a_window_without_a_display_is_one_clear_error(
 @pytest.mark.parametrize(
     "wrong", [{"control_type": "arm"}, {"reward_type": "big"}, {"render_mode": "ansi"}]
 )
-def test_an_unknown_variant_is_one_clear_error(wrong: dict[str, str]) -> None:
+def test_an_unknown_variant_is_one_clear_error(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be one of"):
         panda_reach_env.PandaReachEnv(**wrong)
 

@@ -25,7 +25,7 @@ def test_there_are_snippets() -> None:
 
 
 def test_the_printed_spaces_are_the_ones_it_shows(run: Run) -> None:
-    shown = re.search(r"```text\n(Action space.*?)```", README, re.S)[1]
+    (shown,) = re.findall(r"```text\n(Action space.*?)```", README, re.S)
     assert run("panda_reach_random_agent.py", "--episodes", 1).stdout.startswith(shown)
     joints = run("panda_reach_random_agent.py", "--episodes", 1, "--control-type", "joints")
     assert joints.stdout.splitlines()[0].removeprefix("Action space: ") in README
@@ -37,6 +37,6 @@ def test_what_it_links_to_is_there() -> None:
 
 
 def test_pictures_name_the_packages_that_are_missing() -> None:
-    pictures = [sys.executable, ROOT / "docs" / "make_pictures.py"]
-    result = subprocess.run(pictures, env={"PATH": ""}, capture_output=True, text=True)
+    command = [sys.executable, str(ROOT / "docs" / "make_pictures.py")]
+    result = subprocess.run(command, env={"PATH": ""}, capture_output=True, text=True)
     assert_one_line(result, "apt install xvfb chromium chromium-driver")
