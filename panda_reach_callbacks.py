@@ -155,9 +155,11 @@ def _evaluate_snapshots(connection: Connection, control_type: str, episodes: int
             step, snapshot = connection.recv()
             contents: Any = io.BytesIO(snapshot)
             policy = MultiInputActorCriticPolicy.load(contents, device="cpu")
-            result = utils.summary(utils.evaluate(policy, env, episodes))
-            strip = film_strip(policy, env)
-            answer = (step, result["success_rate"], result["mean_final_distance"], strip)
+            answer = None
+            with contextlib.suppress(utils.UsageError):  # training has diverged, and will say so
+                result = utils.summary(utils.evaluate(policy, env, episodes))
+                strip = film_strip(policy, env)
+                answer = (step, result["success_rate"], result["mean_final_distance"], strip)
 
 
 def film_strip(policy: MultiInputActorCriticPolicy, env: gym.Env) -> np.ndarray:
@@ -384,8 +386,9 @@ class Watchers(CallbackList):
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> bool:
         saving = self._saving
         try:
-            # Of NaN weights PyTorch's distributions make a ValueError of their own.
-            if isinstance(error, Diverged) or not saving.is_finite():
+            # PyTorch's distributions have words of their own for what is no finite number.
+            diverged = isinstance(error, Diverged) or "Expected parameter" in str(error)
+            if diverged or not saving.is_finite():
                 saving.restore_last_good()
                 saving.save()
                 raise utils.UsageError(

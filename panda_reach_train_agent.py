@@ -97,6 +97,8 @@ def train(
     """
     hparams = resolve(**locals())
     check(**hparams)
+    if resume and name:
+        raise utils.UsageError("--resume goes on in the same run: leave out --name")
     if render:
         require_display()
     total_timesteps = hparams["total_timesteps"]
@@ -158,8 +160,7 @@ def train(
 def resolve(**flags: Any) -> dict[str, Any]:
     """A run's hyperparameters: the flags that are given, else the recipe's, else the defaults."""
     flags = {name: p.default for name, p in inspect.signature(train).parameters.items()} | flags
-    other = ("render", "name", "resume", "wandb")
-    given = {name: v for name, v in flags.items() if v is not None and name not in other}
+    given = {n: v for n, v in flags.items() if v is not None and n not in utils.NOT_SAVED}
     return RECIPE[flags["control_type"], flags["reward_type"]] | given
 
 

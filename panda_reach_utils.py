@@ -14,6 +14,7 @@ import re
 import shlex
 import shutil
 import sys
+import typing
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ import rich.console
 import rich.table
 import scipy.stats
 import torch
+import typeguard
 import tyro
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -57,9 +59,15 @@ def cli(function: Callable[..., int | None]) -> NoReturn:
     closed or Ctrl-C pressed. A bug keeps its traceback.
     """
 
+    # tyro hands on defaults too; --resume wants to know what was typed.
+    flags = [word.partition("=")[0] for word in sys.argv[1:] if word.startswith("--")]
+    typed = {flag[2:].replace("-", "_").removeprefix("no_") for flag in flags}
+    defaults = {name: p.default for name, p in inspect.signature(function).parameters.items()}
+
     @functools.wraps(function)
-    def parse(*args: Any, **kwargs: Any) -> Callable[[], int | None]:
-        return functools.partial(function, *args, **kwargs)
+    def parse(**arguments: Any) -> Callable[[], int | None]:
+        given = {n: v for n, v in arguments.items() if n in typed or v != defaults[n]}
+        return functools.partial(function, **given)
 
     box = io.StringIO()
     try:
@@ -181,23 +189,36 @@ def new_run(name: str | None, stem: str) -> str:
     raise UsageError(f"there is a run {name} already: choose another --name, or --resume it")
 
 
+# What a run's own, and not the agent's: a stranger's zip opens no window, and sends nothing.
+NOT_SAVED = {"render", "name", "resume", "wandb"}
+
+
 def resumable(train: Callable[..., Any]) -> Callable[..., Any]:
     """Let ``resume=ZIP`` bring back the arguments that ZIP's agent was trained with.
 
-    An argument given beside ``resume`` counts more than the saved one; one that has its
-    default value counts as not given.
+    An argument given beside ``resume`` counts more than the saved one.
+
+    Raises:
+        UsageError: see ``read_agent``; or saved arguments that ``train`` doesn't take.
     """
     signature = inspect.signature(train)
+    hints = typing.get_type_hints(train)
 
     @functools.wraps(train)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         given = signature.bind(*args, **kwargs).arguments
         if given.get("resume") is not None:
-            defaults = {name: p.default for name, p in signature.parameters.items()}
             saved = read_agent(given["resume"]).arguments
-            given = {name: value for name, value in saved.items() if name in defaults} | {
-                name: value for name, value in given.items() if value != defaults[name]
-            }
+            known = saved.keys() & signature.parameters.keys() - NOT_SAVED
+            saved = {name: saved[name] for name in sorted(known)}
+            for name, value in saved.items():
+                try:
+                    typeguard.check_type(value, hints[name])
+                except typeguard.TypeCheckError:
+                    raise UsageError(
+                        f"{given['resume']} was not saved here: it has no sound {name}"
+                    ) from None
+            given = saved | given
         return train(**given)
 
     return wrapper
@@ -237,6 +258,9 @@ class SavedAgent:
     layers: dict[str, list[int]]
     """Units in the hidden layers of the policy (``pi``) and of the value (``vf``)."""
     activation: type[torch.nn.Module]
+    n_actions: int
+    use_sde: bool
+    """Whether the exploration noise depends on the state: SB3's ``use_sde``."""
 
 
 def read_agent(path: Path) -> SavedAgent:
@@ -263,21 +287,28 @@ def read_agent(path: Path) -> SavedAgent:
                 io.BytesIO(files[f"{name}.pth"]), map_location="cpu", weights_only=True
             )
         weights = parameters["policy"]
-        if sum(tensor.numel() for tensor in weights.values()) > LARGEST_AGENT:
-            raise ValueError("too large")
+        sizes = [tensor.numel() for tensor in weights.values() if tensor.is_floating_point()]
+        # A tensor may claim more numbers than it has bytes for.
+        if len(sizes) < len(weights) or 0 in sizes or sum(sizes) > LARGEST_AGENT // 4:
+            raise ValueError("not weights")
+        num_timesteps = int(data["num_timesteps"])
+        if num_timesteps < 0:
+            raise ValueError("negative")
         # SB3 writes beside each pickle what it holds, in words.
         activation = re.search(
             r"activation\.(\w+)", str(data["policy_kwargs"].get("activation_fn"))
         )
         agent = SavedAgent(
             parameters=parameters,
-            num_timesteps=int(data["num_timesteps"]),
+            num_timesteps=num_timesteps,
             arguments=dict(data.get("arguments", {})),
             layers={
                 "pi": _layers(weights, "mlp_extractor.policy_net"),
                 "vf": _layers(weights, "mlp_extractor.value_net"),
             },
             activation=ACTIVATIONS[activation[1] if activation else "Tanh"],
+            n_actions=len(weights["action_net.bias"]),
+            use_sde=weights["log_std"].ndim == 2,
         )
         finite = all(bool(tensor.isfinite().all()) for tensor in weights.values())
     except pickle.UnpicklingError:
@@ -292,8 +323,12 @@ def read_agent(path: Path) -> SavedAgent:
 
 
 def _layers(weights: dict[str, torch.Tensor], net: str) -> list[int]:
-    biases = [weights.get(f"{net}.{2 * i}.bias") for i in range(len(weights))]
-    return [len(bias) for bias in biases if bias is not None]
+    names = [f"{net}.{2 * i}.weight" for i in range(len(weights))]
+    shapes = [tuple(weights[name].shape) for name in names if name in weights]
+    # Layers that don't fit would be made far larger than what was read.
+    if any(units != inputs for (units, _), (_, inputs) in itertools.pairwise(shapes)):
+        raise ValueError("layers that don't fit")
+    return [units for units, _ in shapes]
 
 
 def _unpack(contents: bytes) -> dict[str, bytes]:
@@ -307,12 +342,22 @@ def restore(model: PPO, path: Path) -> None:
     """Give ``model`` the weights, the optimizer and the step count saved in ``path``.
 
     Raises:
-        UsageError: see ``read_agent``; or an agent of other sizes than ``model``.
+        UsageError: see ``read_agent``; or an agent of other sizes, or of another goal
+            scale, than ``model``.
     """
     agent = read_agent(path)
+    policy, weights = model.policy, agent.parameters["policy"]
     try:
+        if not all(weights[name].equal(buffer) for name, buffer in policy.named_buffers()):
+            raise ValueError("another goal scale")
+        # Adam's settings are this run's: one may have been given beside --resume.
+        settings = policy.optimizer.state_dict()["param_groups"]
+        agent.parameters["policy.optimizer"]["param_groups"] = settings
         model.set_parameters(agent.parameters)
-    except (ValueError, RuntimeError, KeyError):
+        for weight, state in policy.optimizer.state.items():
+            if not state["exp_avg"].shape == state["exp_avg_sq"].shape == weight.shape:
+                raise ValueError("another optimizer")
+    except Exception:  # see read_agent
         raise UsageError(f"{path} is an agent of another kind than this run's") from None
     model.num_timesteps = agent.num_timesteps
 
@@ -329,7 +374,7 @@ def load_agent(
     agent = read_agent(path)
     weights = agent.parameters["policy"]
     try:
-        control_type = {3: "ee", 7: "joints"}[len(weights["action_net.bias"])]
+        control_type = {3: "ee", 7: "joints"}[agent.n_actions]
     except KeyError:
         raise UsageError(
             f"{path} is an agent for another task: PandaReach-v2 has 3 actions (ee) or 7 (joints)"
@@ -337,21 +382,22 @@ def load_agent(
     env = gym.make(
         "PandaReach-v2", render_mode=render_mode, reward_type="dense", control_type=control_type
     )
-    assert isinstance(env.observation_space, gym.spaces.Dict)
-    policy = MultiInputActorCriticPolicy(
-        env.observation_space,
-        env.action_space,
-        lr_schedule=lambda _: 0.0,
-        net_arch=agent.layers,
-        activation_fn=agent.activation,
-        features_extractor_class=(
-            RelativeGoal if "features_extractor.scale" in weights else CombinedExtractor
-        ),
-        use_sde=weights["log_std"].ndim == 2,
-    )
     try:
+        assert isinstance(env.observation_space, gym.spaces.Dict)
+        policy = MultiInputActorCriticPolicy(
+            env.observation_space,
+            env.action_space,
+            lr_schedule=lambda _: 0.0,
+            net_arch=agent.layers,
+            ortho_init=False,  # slow for a large one, and the weights are there
+            activation_fn=agent.activation,
+            features_extractor_class=(
+                RelativeGoal if "features_extractor.scale" in weights else CombinedExtractor
+            ),
+            use_sde=agent.use_sde,
+        )
         policy.load_state_dict(weights)
-    except RuntimeError:
+    except Exception:  # see read_agent
         env.close()
         raise UsageError(
             f"{path} is an agent of another kind: only PPO's MultiInputPolicy on the "
@@ -402,7 +448,10 @@ def play_episode(
     while not truncated:
         if on_step:
             on_step(len(distances) - 1, distances[-1], reached[-1])
-        action, _ = policy.predict(observation, deterministic=True)
+        try:
+            action, _ = policy.predict(observation, deterministic=True)
+        except ValueError:  # PyTorch's distributions: weights that are finite, but beyond use
+            raise UsageError("the agent is broken: its action is no finite number") from None
         observation, _, _, truncated, info = env.step(action)
         distances.append(_distance(observation))
         reached.append(info["is_success"])

@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 os.environ.pop("DISPLAY", None)  # a test that wants a window takes the display fixture
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+Call = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -55,6 +56,22 @@ def run(clone: Path, tmp_path: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+    """What a script does with its command line, in this process: seconds sooner than ``run``."""
+
+    def call(function: Callable[..., object], *words: object) -> subprocess.CompletedProcess[str]:
+        import panda_reach_utils as utils
+
+        monkeypatch.setattr(sys, "argv", [f"{function.__name__}.py", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            utils.cli(function)
+        code = stop.value.code or 0
+        return subprocess.CompletedProcess(sys.argv, code, *capfd.readouterr())
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, Run, assert_one_line
+from conftest import ROOT, Call, Run, assert_one_line
 from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -158,17 +158,34 @@ def test_resume_takes_what_is_given_beside_it(run: Run, clone: Path) -> None:
     agent = clone / "rl-trained-agents" / "arm.zip"
     resume = ("panda_reach_train_agent.py", "--resume", agent)
     assert_one_line(run(*resume), "1,024")  # it has all its steps: ask for more
-    result = run(*resume, "--total-timesteps", 2048, "--learning-rate", 0.001)
+    more = ("--learning-rate", 0.001, "--adam-beta2", 0.9)
+    result = run(*resume, "--total-timesteps", 2048, *more)
     assert (result.returncode, result.stderr) == (0, "")
     arguments = utils.read_agent(agent).arguments
     assert (arguments["control_type"], arguments["gamma"]) == ("joints", 0.6)
     assert arguments["learning_rate"] == 0.001
+    assert PPO.load(agent).policy.optimizer.param_groups[0]["betas"] == (0.9, 0.9)
 
 
-def test_resume_refuses_an_agent_of_other_sizes(run: Run) -> None:
-    more = ("--total-timesteps", 81_920, "--control-type", "joints")
-    result = run("panda_reach_train_agent.py", "--resume", SHIPPED, *more)
-    assert_one_line(result, SHIPPED.name, "another kind")
+JOINTS = SHIPPED.with_name("PandaReach_PPO_v2_joints_dense.zip")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, ["has its 40,960 steps"]),  # as it was trained: joints
+        ({"control_type": "ee"}, ["another kind"]),  # the default, and given all the same
+        ({"goal_scale": 4.0}, ["another kind"]),
+        ({"name": "arm"}, ["--name"]),
+    ],
+)
+def test_resume_counts_all_that_is_given_and_nothing_else(
+    call: Call, given: dict[str, object], words: list[str]
+) -> None:
+    flags = [word for name, value in given.items() for word in (f"--{name}", value)]
+    assert_one_line(call(panda_reach_train_agent.train, "--resume", JOINTS, *flags), *words)
+    with pytest.raises(utils.UsageError, match=words[0]):
+        panda_reach_train_agent.train(resume=JOINTS, **given)
 
 
 # ------------------------------------------------------------------ never half a file
