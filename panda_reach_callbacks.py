@@ -90,6 +90,7 @@ class HeldOutEvaluation(BaseCallback):
         if not stopped and self._last_step != self.num_timesteps:
             self._evaluate()
         self._exchange(wait=not stopped)  # who presses Ctrl-C does not want to wait
+        self._writer.flush()  # raises what became of a full disk
 
     def _on_step(self) -> bool:
         return True

@@ -44,8 +44,8 @@ def _quiet() -> Iterator[None]:
     """
     flush_c = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None).fflush
     saved: dict[int, int] = {}
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: fd closed
+        stream.flush()
     flush_c(None)  # what C printed before belongs to the caller
     with Path(os.devnull).open("w") as devnull:
         for fd in (1, 2):

@@ -1,5 +1,8 @@
 """Play a saved agent: in a window, in a table, in a GIF or an MP4."""
 
+import contextlib
+import errno
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +43,8 @@ def test_agent(
     utils.check_range(0, 2**32 - 1, seed=seed)
     if episodes is None:
         episodes = 5 if record else 10 if render else 100
-    policy, env = utils.load_agent(model, render_mode="human" if render else None)
     recording = Recording(record) if record else None
+    policy, env = utils.load_agent(model, render_mode="human" if render else None)
     print(f"Playing {model.name}: its weights only; nothing in it was run.")
     played: list[utils.Episode] = []
 
@@ -62,7 +65,7 @@ def test_agent(
     env.close()
     if played:
         utils.print_table(model.stem, played)
-    if recording:
+    if recording and recording.frames:
         recording.save()
         size = recording.path.stat().st_size / 1e6
         print(f"Wrote {record} ({size:.1f} MB), 25 frames a second.")
@@ -82,13 +85,13 @@ class Recording:
             raise utils.UsageError(f"--record {path} must end in .gif or .mp4")
         self.path = path
         self._temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-        try:
-            self._temporary.touch()  # before minutes of drawing, not after
-        except OSError as error:
-            raise utils.UsageError(f"cannot write {path}: {error.strerror}") from None
+        with self._writing():  # tried before minutes of drawing, not after
+            self._temporary.touch()
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "Is a directory")
         self._size = (480, 320) if path.suffix == ".gif" else (720, 480)
         self._font = PIL.ImageFont.load_default(self._size[1] // 18)
-        self._frames: list[PIL.Image.Image] = []
+        self.frames: list[PIL.Image.Image] = []
 
     def add(self, picture: np.ndarray, caption: str, reached: bool) -> None:
         """One frame; the caption is green once the goal is reached."""
@@ -100,31 +103,45 @@ class Recording:
             fill=(80, 220, 100) if reached else (255, 255, 255),
             font=self._font,
         )
-        self._frames.append(frame)
+        self.frames.append(frame)
 
     def save(self) -> None:
         """Write the file, whole or not at all."""
-        if self.path.suffix == ".gif":
-            # One palette for all frames: what stands still stays the same to the bit,
-            # and a GIF only stores what moved.
-            palette = self._frames[0].quantize(method=PIL.Image.Quantize.MAXCOVERAGE)
-            frames = [
-                frame.quantize(palette=palette, dither=PIL.Image.Dither.NONE)
-                for frame in self._frames
-            ]
-            frames[0].save(
-                self._temporary,
-                save_all=True,
-                append_images=frames[1:],
-                duration=1000 // self.FPS,
-                loop=0,
-            )
-        else:
-            video: Any = imageio.get_writer(self._temporary, fps=self.FPS)
-            with video:
-                for frame in self._frames:
-                    video.append_data(np.asarray(frame))
-        self._temporary.replace(self.path)
+        with self._writing():
+            if self.path.suffix == ".gif":
+                # One palette for all frames: what stands still stays the same to the bit,
+                # and a GIF only stores what moved.
+                palette = self.frames[0].quantize(method=PIL.Image.Quantize.MAXCOVERAGE)
+                frames = [
+                    frame.quantize(palette=palette, dither=PIL.Image.Dither.NONE)
+                    for frame in self.frames
+                ]
+                frames[0].save(
+                    self._temporary,
+                    save_all=True,
+                    append_images=frames[1:],
+                    duration=1000 // self.FPS,
+                    loop=0,
+                )
+            else:
+                settings: dict[str, Any] = {"fps": self.FPS, "ffmpeg_log_level": "quiet"}
+                with imageio.get_writer(self._temporary, **settings) as video:
+                    for frame in self.frames:
+                        video.append_data(np.asarray(frame))
+                # ffmpeg doesn't tell imageio of a full disk; half a film can't be opened.
+                imageio.get_reader(self._temporary).close()
+            self._temporary.replace(self.path)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or "is the disk full?"  # ffmpeg's are pages long
+            raise utils.UsageError(f"cannot write {self.path}: {reason}") from None
+        finally:
+            with contextlib.suppress(OSError):
+                self._temporary.unlink()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import inspect
 import io
@@ -14,6 +15,7 @@ import re
 import shlex
 import shutil
 import sys
+import threading
 import typing
 import zipfile
 from collections.abc import Callable, Sequence
@@ -59,6 +61,9 @@ def cli(function: Callable[..., int | None]) -> NoReturn:
     closed or Ctrl-C pressed. A bug keeps its traceback.
     """
 
+    if sys.stdout is None:  # a program may run with it closed
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    sys.stdout.reconfigure(errors="backslashreplace")  # a file's name can be any bytes
     # tyro hands on defaults too; --resume wants to know what was typed.
     flags = [word.partition("=")[0] for word in sys.argv[1:] if word.startswith("--")]
     typed = {flag[2:].replace("-", "_").removeprefix("no_") for flag in flags}
@@ -78,6 +83,10 @@ def cli(function: Callable[..., int | None]) -> NoReturn:
             words = re.sub(r"─+[^│]*|[│╭╮╰╯]", " ", box.getvalue().split("╮", 1)[-1])
             _fail(" ".join(words.split()))
         raise
+    # TensorBoard's thread meets a full disk first, and raises it here too: once will do.
+    threading.excepthook = lambda failed: (
+        None if issubclass(failed.exc_type, OSError) else threading.__excepthook__(failed)
+    )
     try:
         code = call()
         sys.stdout.flush()
@@ -86,9 +95,16 @@ def cli(function: Callable[..., int | None]) -> NoReturn:
         _fail(str(mistake))
     except (panda_reach_env.WindowClosed, KeyboardInterrupt):
         sys.exit(0)
-    except BrokenPipeError:  # the reader of our output has gone: `| head -1`
+    except OSError as error:
+        gone = error.errno == errno.EPIPE  # the reader of our output: `| head -1`
+        full = error.errno in (errno.ENOSPC, errno.EFBIG)
+        if not (gone or full or error.filename):
+            raise
+        # What is left to print would fail once more when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        if gone:
+            sys.exit(0)
+        _fail(f"cannot write {error.filename or 'any more'}: {error.strerror}")
 
 
 def _fail(message: str) -> NoReturn:
@@ -273,7 +289,9 @@ def read_agent(path: Path) -> SavedAgent:
         UsageError: missing, unreadable, no such zip, or weights that are not finite.
     """
     try:
-        contents = path.read_bytes() if path.stat().st_size <= LARGEST_AGENT else b""
+        # No pipe and no device: some never end.
+        small = path.stat().st_size <= LARGEST_AGENT and (path.is_file() or path.is_dir())
+        contents = path.read_bytes() if small else b""
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"cannot read the agent {path}: {reason}") from None
