@@ -108,7 +108,8 @@ def cli(function: Callable[..., int | None]) -> NoReturn:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    line = " ".join(message.splitlines())  # a file's name may have several
+    print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -373,7 +374,9 @@ def restore(model: PPO, path: Path) -> None:
         agent.parameters["policy.optimizer"]["param_groups"] = settings
         model.set_parameters(agent.parameters)
         for weight, state in policy.optimizer.state.items():
-            if not state["exp_avg"].shape == state["exp_avg_sq"].shape == weight.shape:
+            state["step"] = torch.tensor(float(state["step"]))
+            shapes = {state["exp_avg"].shape, state["exp_avg_sq"].shape, weight.shape}
+            if len(shapes) > 1 or not state["step"] >= 0:
                 raise ValueError("another optimizer")
     except Exception:  # see read_agent
         raise UsageError(f"{path} is an agent of another kind than this run's") from None
