@@ -13,7 +13,7 @@ test: $(VENV)/installed-dev screen
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --quiet --check .
 	$(BIN)/mypy --no-error-summary
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
 docs: $(VENV)/installed-dev
 	$(BIN)/python docs/make_pictures.py

@@ -125,7 +125,8 @@ class Recording:
                 )
             else:
                 settings: dict[str, Any] = {"fps": self.FPS, "ffmpeg_log_level": "quiet"}
-                with imageio.get_writer(self._temporary, **settings) as video:
+                video: Any = imageio.get_writer(self._temporary, **settings)
+                with video:
                     for frame in self.frames:
                         video.append_data(np.asarray(frame))
                 # ffmpeg doesn't tell imageio of a full disk; half a film can't be opened.

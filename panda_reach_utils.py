@@ -63,7 +63,8 @@ def cli(function: Callable[..., int | None]) -> NoReturn:
 
     if sys.stdout is None:  # a program may run with it closed
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
-    sys.stdout.reconfigure(errors="backslashreplace")  # a file's name can be any bytes
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name can be any bytes
     # tyro hands on defaults too; --resume wants to know what was typed.
     flags = [word.partition("=")[0] for word in sys.argv[1:] if word.startswith("--")]
     typed = {flag[2:].replace("-", "_").removeprefix("no_") for flag in flags}

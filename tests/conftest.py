@@ -1,5 +1,7 @@
 """The real scripts, in a copy of the repository, run from another folder."""
 
+import contextlib
+import io
 import os
 import shutil
 import subprocess
@@ -18,7 +20,6 @@ sys.path.insert(0, str(ROOT))
 os.environ.pop("DISPLAY", None)  # a test that wants a window takes the display fixture
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-Call = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -58,20 +59,23 @@ def run(clone: Path, tmp_path: Path) -> Run:
     return run
 
 
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+def call(function: Callable[..., Any], *words: object) -> subprocess.CompletedProcess[str]:
     """What a script does with its command line, in this process: seconds sooner than ``run``."""
+    import panda_reach_utils as utils
 
-    def call(function: Callable[..., object], *words: object) -> subprocess.CompletedProcess[str]:
-        import panda_reach_utils as utils
-
-        monkeypatch.setattr(sys, "argv", [f"{function.__name__}.py", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
+    argv, sys.argv = sys.argv, [f"{function.__name__}.py", *map(str, words)]
+    output, errors = io.BytesIO(), io.BytesIO()
+    try:
+        with (
+            contextlib.redirect_stdout(io.TextIOWrapper(output, "utf-8", write_through=True)),
+            contextlib.redirect_stderr(io.TextIOWrapper(errors, "utf-8", write_through=True)),
+        ):
             utils.cli(function)
-        code = stop.value.code or 0
-        return subprocess.CompletedProcess(sys.argv, code, *capfd.readouterr())
-
-    return call
+    except SystemExit as stop:
+        code, *texts = int(stop.code or 0), output.getvalue().decode(), errors.getvalue().decode()
+        return subprocess.CompletedProcess(sys.argv, code, *texts)
+    finally:
+        sys.argv = argv
 
 
 @pytest.fixture(scope="session")

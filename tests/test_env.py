@@ -102,6 +102,7 @@ def test_an_episode_repeats_to_the_bit() -> None:
     env.close()
 
 
+@pytest.mark.slow
 def test_her_learns_on_it() -> None:
     env = make(reward_type="sparse")
     model = SAC(

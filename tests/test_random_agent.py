@@ -1,7 +1,9 @@
 """The random agent: what a newcomer runs first."""
 
 import pytest
-from conftest import VARIANTS, Run, assert_one_line
+from conftest import VARIANTS, Run, assert_one_line, call
+
+import panda_reach_random_agent
 
 
 @pytest.mark.parametrize(("control_type", "reward_type"), VARIANTS)
@@ -37,10 +39,16 @@ def test_says_the_spaces_and_that_the_installation_works(
         (["--render"], ["display", "leave out --render"]),
     ],
 )
-def test_bad_input_is_told_in_one_line(run: Run, arguments: list[object], words: list[str]) -> None:
-    result = run("panda_reach_random_agent.py", *arguments)
+def test_bad_input_is_told_in_one_line(arguments: list[object], words: list[str]) -> None:
+    result = call(panda_reach_random_agent.random_agent, *arguments)
     assert_one_line(result, *words)
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("script", ["random", "train", "test"])
+def test_bad_input_to_a_script_is_told_in_one_line(run: Run, script: str) -> None:
+    name = f"panda_reach_{script}_agent.py"
+    assert_one_line(run(name, "--seed", -1), f"{name}: --seed is -1, but must be from 0 to ")
 
 
 def test_help_reads_well_at_80_columns(run: Run) -> None:

@@ -12,6 +12,7 @@ README = (ROOT / "README.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda s: s.splitlines()[-1][:20])
 def test_snippets_run_as_they_stand(snippet: str, clone: Path) -> None:
     result = subprocess.run(

@@ -13,6 +13,7 @@ from conftest import ROOT, Run, need
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
+pytestmark = pytest.mark.slow
 SHIPPED = sorted(path.stem for path in (ROOT / "rl-trained-agents").glob("PandaReach*[a-z].zip"))
 
 

@@ -6,9 +6,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, VARIANTS, Run, assert_one_line
+from conftest import VARIANTS, Run, assert_one_line, call
 from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import panda_reach_test_agent
+import panda_reach_train_agent
+import panda_reach_utils as utils
 
 SHORT = ("--total-timesteps", 1024)
 
@@ -23,6 +27,7 @@ def row(output: str, name: str) -> str:
     return re.findall(rf"^ *{re.escape(name)} +(.*?) *$", output, re.M)[0]
 
 
+@pytest.mark.slow
 def test_the_default_run_reaches_the_goals(run: Run, clone: Path) -> None:
     result = run("panda_reach_train_agent.py")
     assert (result.returncode, result.stderr) == (0, "")
@@ -57,6 +62,7 @@ def test_the_default_run_reaches_the_goals(run: Run, clone: Path) -> None:
         assert row(again.stdout, name) == row(result.stdout, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("control_type", "reward_type"), VARIANTS)
 def test_each_variant_trains_and_plays(
     run: Run, clone: Path, control_type: str, reward_type: str
@@ -73,26 +79,24 @@ def test_each_variant_trains_and_plays(
     assert row(result.stdout, "episodes (held-out goals)") == "2"
 
 
-def test_runs_count_up_and_overwrite_nothing(run: Run, clone: Path) -> None:
-    agents = [clone / "rl-trained-agents" / f"PandaReach_PPO_v2_ee_dense_{n}.zip" for n in (1, 3)]
-    agents[0].write_bytes(b"mine")
-    (clone / "runs" / "PandaReach_PPO_v2_ee_dense_2").mkdir(parents=True)
-    assert run("panda_reach_train_agent.py", "--total-timesteps", 512).returncode == 0
-    assert agents[0].read_bytes() == b"mine"
-    assert agents[1].exists()
-    assert not list((clone / "runs" / "PandaReach_PPO_v2_ee_dense_2").iterdir())
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where runs and agents go that are made in this process."""
+    for name in ("RUNS", "AGENTS"):
+        monkeypatch.setattr(utils, name, tmp_path / name)
+        (tmp_path / name).mkdir()
+    return tmp_path
 
 
-def test_name_gives_another_name(run: Run, clone: Path) -> None:
-    arguments = ("panda_reach_train_agent.py", *SHORT, "--name", "mein Arm ä")
-    assert run(*arguments).returncode == 0
-    agent = clone / "rl-trained-agents" / "mein Arm ä.zip"
-    before = agent.read_bytes()
-    assert_one_line(run(*arguments), "mein Arm ä", "--name")
-    assert agent.read_bytes() == before
+def test_runs_count_up_and_overwrite_nothing(folders: Path) -> None:
+    (utils.AGENTS / "arm_1.zip").write_bytes(b"mine")
+    (utils.RUNS / "arm_2").mkdir()
+    assert [utils.new_run(None, "arm") for _ in range(2)] == ["arm_3", "arm_4"]
+    assert sorted(path.name for path in utils.RUNS.iterdir()) == ["arm_2", "arm_3", "arm_4"]
 
 
-def test_hyperparameters_reach_ppo(run: Run, clone: Path) -> None:
+@pytest.mark.slow
+def test_name_and_hyperparameters_come_to_the_agent(run: Run, clone: Path) -> None:
     flags = {
         "n_envs": 3,
         "n_steps": 40,
@@ -106,10 +110,16 @@ def test_hyperparameters_reach_ppo(run: Run, clone: Path) -> None:
         "seed": 5,
     }
     words = [w for k, v in flags.items() for w in (f"--{k.replace('_', '-')}", v)]
-    result = run("panda_reach_train_agent.py", *words, "--total-timesteps", 240, "--name", "mine")
+    arguments = (*words, "--total-timesteps", 240, "--name", "mein Arm ä")
+    result = run("panda_reach_train_agent.py", *arguments)
     assert (result.returncode, result.stderr) == (0, "")
-    model = PPO.load(clone / "rl-trained-agents" / "mine.zip")
+    agent = clone / "rl-trained-agents" / "mein Arm ä.zip"
+    model = PPO.load(agent)
     assert {name: getattr(model, name) for name in flags} == flags
+
+    before = agent.read_bytes()
+    assert_one_line(run("panda_reach_train_agent.py", *arguments), "mein Arm ä", "--name")
+    assert agent.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -121,6 +131,8 @@ def test_hyperparameters_reach_ppo(run: Run, clone: Path) -> None:
         (["--n-envs", 0], ["--n-envs"]),
         (["--n-envs", 10**6], ["--n-envs"]),
         (["--n-steps", 0], ["--n-steps"]),
+        (["--learning-rate", "1e400"], ["--learning-rate"]),
+        (["--clip-range", -1], ["--clip-range"]),
         (["--batch-size", 77], ["--batch-size", "77"]),
         (["--gamma", 1.5], ["--gamma"]),
         (["--learning-rate", "nan"], ["--learning-rate"]),
@@ -129,18 +141,19 @@ def test_hyperparameters_reach_ppo(run: Run, clone: Path) -> None:
         (["--seed", 10**12], ["--seed"]),
         (["--name", "a/b"], ["--name"]),
         (["--name", ""], ["--name"]),
+        (["--name", "n" * 300], ["File name too long"]),
         (["--render"], ["display"]),
         (["--resume", "nowhere.zip"], ["nowhere.zip"]),
     ],
 )
 def test_bad_input_to_training_is_told_in_one_line(
-    run: Run, clone: Path, arguments: list[object], words: list[str]
+    folders: Path, arguments: list[object], words: list[str]
 ) -> None:
-    before = sorted(clone.rglob("*"))
-    assert_one_line(run("panda_reach_train_agent.py", *arguments), *words)
-    assert [p for p in sorted(clone.rglob("*")) if "__pycache__" not in str(p)] == before
+    assert_one_line(call(panda_reach_train_agent.train, *arguments), *words)
+    assert not list(folders.glob("*/*"))
 
 
+@pytest.mark.slow
 def test_the_shipped_agent_plays_without_a_model(run: Run) -> None:
     result = run("panda_reach_test_agent.py", "--episodes", 20)
     assert (result.returncode, result.stderr) == (0, "")
@@ -176,6 +189,7 @@ def test_an_agent_of_stable_baselines3s_own_plays(run: Run, tmp_path: Path) -> N
     env.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["gif", "mp4"])
 def test_records(run: Run, tmp_path: Path, suffix: str) -> None:
     import imageio.v3 as imageio
@@ -202,30 +216,25 @@ def test_records(run: Run, tmp_path: Path, suffix: str) -> None:
         (["--seed", -1], ["--seed"]),
         (["--record", "film.avi"], [".gif or .mp4"]),
         (["--record", "no/such/folder/film.gif"], ["no/such/folder"]),
+        (["--record", "folder.gif"], ["Is a directory"]),
+        (["--record", "no/such/folder/film.gif", "--render"], ["no/such/folder"]),
+        (["--record", "film.gif", "--render"], ["display"]),
+        (["--record", "film.gif", "nowhere.zip"], ["nowhere.zip"]),
         (["--render"], ["display"]),
     ],
 )
 def test_bad_input_to_playing_is_told_in_one_line(
-    run: Run, arguments: list[object], words: list[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[object],
+    words: list[str],
 ) -> None:
-    assert_one_line(run("panda_reach_test_agent.py", *arguments), *words)
-
-
-def broken_agents() -> dict[str, bytes]:
-    whole = (ROOT / "rl-trained-agents" / "PandaReach_PPO_v2_ee_dense.zip").read_bytes()
-    return {
-        "empty": b"",
-        "text": b"not a zip\n",
-        "zeros": bytes(1000),
-        **{f"cut at {n}/10": whole[: len(whole) * n // 10] for n in range(1, 10)},
-    }
-
-
-def test_broken_agents_are_told_in_one_line(run: Run, tmp_path: Path) -> None:
-    for name, contents in broken_agents().items():
-        agent = tmp_path / f"{name.replace('/', ' of ')}.zip"
-        agent.write_bytes(contents)
-        assert_one_line(run("panda_reach_test_agent.py", agent), agent.name, "not an agent")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.gif").mkdir()
+    result = call(panda_reach_test_agent.test_agent, *arguments)
+    assert_one_line(result, *words)
+    assert result.stdout == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.gif"]
 
 
 def test_an_agent_for_another_task_is_told_in_one_line(run: Run, tmp_path: Path) -> None:

@@ -1,31 +1,41 @@
 """Same seed, same agent; nothing lost; nothing run from a stranger's zip."""
 
+import functools
+import inspect
 import io
 import json
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, Call, Run, assert_one_line
+from conftest import ROOT, Run, assert_one_line, call
 from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import panda_reach_callbacks
+import panda_reach_random_agent
+import panda_reach_test_agent
 import panda_reach_train_agent
 import panda_reach_utils as utils
 
 SHIPPED = ROOT / "rl-trained-agents" / "PandaReach_PPO_v2_ee_dense.zip"
 RUN = "PandaReach_PPO_v2_ee_dense_1"
+
+play = panda_reach_test_agent.test_agent
 
 
 def weights(agent: Path) -> dict[str, list]:
@@ -45,6 +55,7 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 # ------------------------------------------------------------------ reproducible
 
 
+@pytest.mark.slow
 def test_same_seed_same_agent_also_at_the_same_moment_on_a_busy_machine(clone: Path) -> None:
     def start(*arguments: str) -> subprocess.Popen:
         script = clone / "panda_reach_train_agent.py"
@@ -68,6 +79,7 @@ def test_same_seed_same_agent_also_at_the_same_moment_on_a_busy_machine(clone: P
 # ------------------------------------------------------------------ interrupted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_is_saved_and_goes_on(run: Run, clone: Path, number: signal.Signals) -> None:
     process = start_long_training(clone)
@@ -112,6 +124,7 @@ def wait_for_events(clone: Path, updates: int = 3) -> None:
             return
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_a_whole_agent_and_no_process(clone: Path) -> None:
     process = start_long_training(clone)
     wait_for_events(clone)
@@ -133,6 +146,7 @@ def psutil_children(pid: int) -> list:
     return psutil.Process(pid).children(recursive=True)
 
 
+@pytest.mark.slow
 def test_checkpoints_come_while_training_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +166,7 @@ def test_checkpoints_come_while_training_goes_on(
     assert saved == [0, 0, 512, 1024, 1536]
 
 
+@pytest.mark.slow
 def test_resume_takes_what_is_given_beside_it(run: Run, clone: Path) -> None:
     short = ("--total-timesteps", 1024, "--control-type", "joints", "--name", "arm")
     assert run("panda_reach_train_agent.py", *short, "--gamma", 0.6).returncode == 0
@@ -180,7 +195,7 @@ JOINTS = SHIPPED.with_name("PandaReach_PPO_v2_joints_dense.zip")
     ],
 )
 def test_resume_counts_all_that_is_given_and_nothing_else(
-    call: Call, given: dict[str, object], words: list[str]
+    given: dict[str, object], words: list[str]
 ) -> None:
     flags = [word for name, value in given.items() for word in (f"--{name}", value)]
     assert_one_line(call(panda_reach_train_agent.train, "--resume", JOINTS, *flags), *words)
@@ -191,21 +206,73 @@ def test_resume_counts_all_that_is_given_and_nothing_else(
 # ------------------------------------------------------------------ never half a file
 
 
-def test_a_full_disk_leaves_the_agent_that_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_agent_that_was_there(tmp_path: Path) -> None:
     agent = tmp_path / "agent.zip"
     agent.write_bytes(b"whole")
+    (tmp_path / ".agent.zip.tmp").symlink_to("/dev/full")
     model = PPO("MlpPolicy", "Pendulum-v1", device="cpu")
-
-    def full(_fd: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(utils.UsageError, match="No space left"):
         utils.save_agent(model, agent)
     assert agent.read_bytes() == b"whole"
     assert [path.name for path in tmp_path.iterdir()] == ["agent.zip"]
+
+
+@pytest.mark.slow
+def test_no_room_for_the_curves_is_told_and_the_agent_saved(run: Run, clone: Path) -> None:
+    """Files of up to 190,000 bytes: enough for the agent, too little for the film strips."""
+    result = run(
+        *("panda_reach_train_agent.py", "--total-timesteps", 10_000),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (190_000, 190_000)),
+    )
+    assert_one_line(result, "cannot write")
+    agent = clone / "rl-trained-agents" / f"{RUN}.zip"
+    assert utils.read_agent(agent).num_timesteps >= 2048
+
+
+@pytest.fixture
+def recording(tmp_path: Path, request: pytest.FixtureRequest) -> panda_reach_test_agent.Recording:
+    recording = panda_reach_test_agent.Recording(tmp_path / f"film.{request.param}")
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        picture = rng.integers(0, 256, (480, 720, 3), np.uint8)
+        recording.add(picture, "caption", reached=True)
+    return recording
+
+
+@pytest.mark.parametrize("recording", ["gif", "mp4"], indirect=True)
+def test_a_film_that_finds_no_room_leaves_nothing_behind(
+    recording: panda_reach_test_agent.Recording, capfd: pytest.CaptureFixture[str]
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(utils.UsageError, match="cannot write"):
+            recording.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(recording.path.parent.iterdir())
+    assert capfd.readouterr() == ("", "")  # ffmpeg's words
+
+
+@pytest.mark.parametrize("recording", ["gif", "mp4"], indirect=True)
+def test_a_film_that_is_interrupted_leaves_nothing_behind(
+    recording: panda_reach_test_agent.Recording,
+) -> None:
+    folder = recording.path.parent
+
+    def interrupt() -> None:
+        while not any(folder.iterdir()):
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=interrupt).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            recording.save()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert not list(folder.iterdir())
 
 
 @pytest.mark.parametrize("folder", ["runs", "rl-trained-agents"])
@@ -263,8 +330,7 @@ def test_nothing_in_a_strangers_zip_is_run(run: Run, tmp_path: Path) -> None:
     torch.save({"log_std": Bomb(proof)}, buffer)
     for number, weights_file in enumerate((buffer.getvalue(), code)):
         agent = rezip(SHIPPED, tmp_path / f"b{number}.zip", policy_pth=weights_file)
-        assert_one_line(run("panda_reach_test_agent.py", agent), agent.name)
-        assert_one_line(run("panda_reach_train_agent.py", "--resume", agent), agent.name)
+        assert_refused(agent, "not an agent" if number else "code")
     assert not proof.exists()
 
 
@@ -279,52 +345,174 @@ def saved_with(tmp_path: Path, **changes: object) -> Path:
     return rezip(SHIPPED, tmp_path / "changed.zip", policy_pth=buffer.getvalue())
 
 
-def test_hostile_zips_get_one_line(run: Run, tmp_path: Path) -> None:
+def assert_refused(agent: Path, *words: str) -> None:
+    for more in ([agent], ["--resume", agent]):
+        script = panda_reach_train_agent.train if "--resume" in more else play
+        assert_one_line(call(script, *more), str(agent), *words)
+
+
+def test_hostile_weights_are_refused(tmp_path: Path) -> None:
     nan = saved_with(tmp_path, log_std=torch.full((3,), float("nan")))
-    assert_one_line(run("panda_reach_test_agent.py", nan), "not finite")
-    wrong = saved_with(tmp_path, **{"action_net.weight": torch.zeros(3, 5)})
-    assert_one_line(run("panda_reach_test_agent.py", wrong), "another kind")
-    huge = saved_with(tmp_path, **{"action_net.weight": torch.zeros(1).expand(3, 10**12)})
-    assert_one_line(run("panda_reach_test_agent.py", huge), "not an agent")
-
-    bomb = tmp_path / "bomb.zip"
-    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("data", bytes(500_000_000))
-    assert_one_line(run("panda_reach_test_agent.py", bomb), "not an agent")
-
-    other = tmp_path / "other.zip"
-    with zipfile.ZipFile(other, "w") as archive:
-        archive.writestr("holiday.txt", "sun")
-    assert_one_line(run("panda_reach_test_agent.py", other), "not an agent")
-    assert_one_line(run("panda_reach_test_agent.py", "/dev/null"), "not an agent")
+    assert_refused(nan, "not finite")
+    for name, shape, words in [
+        ("action_net.weight", (3, 5), "another kind"),
+        ("action_net.bias", (), "not an agent"),
+        ("value_net.weight", (0,), "not an agent"),
+        # weights of a terabyte, and layers that would need one between them
+        ("action_net.weight", (3, 10**12), "not an agent"),
+        ("mlp_extractor.policy_net.0.weight", (10**6, 12), "not an agent"),
+    ]:
+        assert_refused(saved_with(tmp_path, **{name: torch.zeros(()).expand(shape)}), words)
 
 
+WHOLE = SHIPPED.read_bytes()
+NO_AGENTS = {
+    "empty": b"",
+    "text": b"not a zip\n",
+    "bytes": bytes(range(256)) * 100,
+    **{f"cut at {n} of 10": WHOLE[: len(WHOLE) * n // 10] for n in range(1, 10)},
+}
+
+
+@pytest.mark.parametrize("name", NO_AGENTS)
+def test_what_is_no_agent_is_refused(tmp_path: Path, name: str) -> None:
+    agent = tmp_path / f"ä {name}.zip"
+    agent.write_bytes(NO_AGENTS[name])
+    assert_refused(agent, "not an agent")
+
+
+def test_other_zips_and_other_files_are_refused(tmp_path: Path) -> None:
+    agent = tmp_path / "other.zip"
+    for member, contents in (("data", bytes(500_000_000)), ("holiday.txt", b"sun")):
+        with zipfile.ZipFile(agent, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(member, contents)
+        assert_refused(agent, "not an agent")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)  # nobody will ever write to it
+    for strange in (pipe, Path("/dev/zero")):
+        assert_refused(strange, "not an agent")
+    assert_refused(tmp_path, "Is a directory")
+    assert_refused(tmp_path / "nowhere.zip", "No such file")
+    assert_refused(tmp_path / ("long" * 100), "File name too long")
+    assert_one_line(call(play, "a\nb.zip"), "a b.zip")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"n_envs": "many"}, {"n_envs": 1.5}, {"control_type": "arm"}, {"seed": None}, {"gamma": [1]}],
+)
+def test_arguments_of_a_strangers_zip_are_looked_at(
+    tmp_path: Path, arguments: dict[str, object]
+) -> None:
+    agent = resaved(tmp_path, arguments=arguments)
+    result = call(panda_reach_train_agent.train, "--resume", agent)
+    assert_one_line(result, str(agent), *arguments)
+
+
+def test_a_strangers_zip_opens_no_window_and_sends_nothing(tmp_path: Path) -> None:
+    hostile = {"render": True, "wandb": True, "name": "mine", "resume": "x", "return": 1}
+    agent = resaved(tmp_path, arguments=hostile, num_timesteps=10**9)
+    result = call(panda_reach_train_agent.train, "--resume", agent)
+    assert_one_line(result, "has its 1,000,000,000 steps")
+
+
+def only_parsed(script: Callable[..., object], given: dict[str, object]) -> Callable[..., None]:
+    """A function with ``script``'s command line that only puts its arguments into ``given``."""
+    return functools.wraps(script)(lambda **arguments: given.update(arguments))
+
+
+def resaved(tmp_path: Path, **changes: object) -> Path:
+    """The shipped agent with something else in its settings."""
+    data = json.loads(zipfile.ZipFile(SHIPPED).read("data")) | changes
+    return rezip(SHIPPED, tmp_path / "settings.zip", data=json.dumps(data).encode())
+
+
+def mutated(data: st.DataObject) -> bytes:
+    """The shipped agent with bytes changed, cut out or put in."""
+    at = data.draw(st.integers(0, len(WHOLE) - 1))
+    upto = data.draw(st.integers(at, min(len(WHOLE), at + 200)))
+    return WHOLE[:at] + data.draw(st.binary(max_size=200)) + WHOLE[upto:]
+
+
+def rebuilt(data: st.DataObject) -> bytes:
+    """The shipped agent, as a zip without a fault, with some of its values exchanged."""
+    with zipfile.ZipFile(SHIPPED) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    settings = json.loads(files["data"])
+    policy = torch.load(io.BytesIO(files["policy.pth"]), weights_only=True)
+    optimizer = torch.load(io.BytesIO(files["policy.optimizer.pth"]), weights_only=True)
+    texts = [settings, settings["arguments"]]
+    tensors = [policy, optimizer, *optimizer["state"].values()]
+    for _ in range(data.draw(st.integers(1, 2))):
+        in_text = data.draw(st.booleans())
+        place = data.draw(st.sampled_from(texts if in_text else tensors))
+        name = data.draw(st.sampled_from(sorted(place)) | st.just("more"))
+        if in_text:
+            place[name] = data.draw(JSON)
+        elif data.draw(st.booleans()):
+            place.pop(name, None)
+        else:
+            shape = data.draw(st.lists(st.integers(0, 3) | st.just(64), max_size=3))
+            value = data.draw(st.floats(width=32) | st.integers(-9, 9) | st.booleans())
+            place[name] = data.draw(st.sampled_from([torch.full(shape, value), value, "text"]))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        files["data"] = json.dumps(settings).encode()
+        for name, contents in (("policy.pth", policy), ("policy.optimizer.pth", optimizer)):
+            torch.save(contents, saved := io.BytesIO())
+            files[name] = saved.getvalue()
+        for name, contents in files.items():
+            archive.writestr(name, contents)
+    return buffer.getvalue()
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+JSON = SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(st.text(max_size=5), SCALARS)
+
+
+@pytest.fixture(scope="module")
+def small() -> PPO:
+    """A model to restore agents into, with updates of two steps."""
+    hparams = panda_reach_train_agent.resolve(n_envs=1, n_steps=2, batch_size=2, n_epochs=1)
+    return panda_reach_train_agent.make_model(**hparams)
+
+
+@pytest.mark.slow
 @hypothesis.settings(max_examples=200, deadline=None)
 @hypothesis.given(st.data())
-def test_the_reader_takes_any_bytes_without_a_crash(data: st.DataObject) -> None:
-    """Bytes at random, and the shipped agent with bytes changed, cut out or put in."""
-    whole = SHIPPED.read_bytes()
-    if data.draw(st.booleans()):
-        contents = data.draw(st.binary(max_size=2000))
-    else:
-        at = data.draw(st.integers(0, len(whole) - 1))
-        upto = data.draw(st.integers(at, min(len(whole), at + 200)))
-        contents = whole[:at] + data.draw(st.binary(max_size=200)) + whole[upto:]
-    path = Path(os.environ.get("TMPDIR", "/tmp")) / f"panda-{os.getpid()}.zip"
-    path.write_bytes(contents)
-    try:
+def test_whatever_is_in_the_file_it_is_refused_or_plays_and_trains(
+    tmp_path_factory: pytest.TempPathFactory, small: PPO, data: st.DataObject
+) -> None:
+    make = data.draw(st.sampled_from([lambda d: d.draw(st.binary()), mutated, rebuilt]))
+    path = tmp_path_factory.getbasetemp() / "any.zip"
+    path.write_bytes(make(data))
+
+    def test() -> None:
         policy, env = utils.load_agent(path)
-        env.close()
         assert all(torch.isfinite(p).all() for p in policy.parameters())
-    except utils.UsageError as error:
-        assert len(str(error).splitlines()) == 1
-    finally:
-        path.unlink()
+        utils.play_episode(policy, env)
+        env.close()
+
+    def train() -> None:
+        given: dict[str, object] = {}
+        utils.resumable(only_parsed(panda_reach_train_agent.train, given))(resume=path)
+        panda_reach_train_agent.check(**panda_reach_train_agent.resolve(**given))
+        utils.restore(small, path)
+        small.learn(2, reset_num_timesteps=False)
+
+    for use in (test, train):
+        try:
+            use()
+        except utils.UsageError as error:
+            assert len(str(error).splitlines()) == 1
+        except ValueError as error:  # Watchers makes a UsageError of it
+            assert use is train and "Expected parameter" in str(error)
 
 
 # ------------------------------------------------------------------ broken surroundings
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(run: Run, clone: Path) -> None:
     flags = {"random": "", "test": "--episodes 2", "train": "--total-timesteps 512"}
     for script, more in flags.items():
@@ -336,9 +524,133 @@ def test_a_reader_that_goes_away_is_no_error(run: Run, clone: Path) -> None:
     assert utils.read_agent(clone / "rl-trained-agents" / f"{RUN}.zip").num_timesteps == 512
 
 
+def test_stdout_may_be_closed_or_full(clone: Path) -> None:
+    command = f"{sys.executable} '{clone}/panda_reach_random_agent.py' --episodes 1"
+    for end, code, lines in (">&-", 0, 0), (">/dev/full", 2, 1):
+        result = subprocess.run(
+            ["bash", "-c", f"{command} {end}"], stderr=subprocess.PIPE, text=True, timeout=300
+        )
+        assert (result.returncode, len(result.stderr.splitlines())) == (code, lines), result.stderr
+
+
+@pytest.mark.slow
+def test_without_the_right_to_read_or_write(clone: Path) -> None:
+    """Also for root, who here gives up reading and writing whatever he likes."""
+    unread = clone / "unread.zip"
+    unread.touch(0)
+    own = clone / "rl-trained-agents" / SHIPPED.name
+    for path in (clone, *clone.rglob("*")):
+        path.chmod(path.stat().st_mode & ~0o222)
+    before = sorted(clone.rglob("*"))
+    lines = {
+        ("test", unread): "cannot read",
+        ("test", "--record", clone / "film.gif"): "cannot write",
+        ("train", "--resume", unread): "cannot read",
+        ("train", "--resume", own, "--total-timesteps", 41_000): "cannot write",
+        ("train",): "cannot write",
+        ("random", "--episodes", 1): None,
+        ("test", "--episodes", 1): None,
+    }
+    give_up = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    for (script, *arguments), words in lines.items():
+        program: list[Any] = [
+            sys.executable,
+            clone / f"panda_reach_{script}_agent.py",
+            *map(str, arguments),
+        ]
+        result = subprocess.run(
+            [*(give_up if os.geteuid() == 0 else []), *program],
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        if words:
+            assert_one_line(result, words, "Permission denied")
+        else:
+            assert (result.returncode, result.stderr) == (0, "")
+    assert sorted(clone.rglob("*")) == before
+
+
+# ------------------------------------------------------------------ the command line
+
+
+SCRIPTS: list[Callable[..., Any]] = [
+    panda_reach_random_agent.random_agent,
+    play,
+    panda_reach_train_agent.train,
+]
+FLAGS = sorted({f"--{n}" for s in SCRIPTS for n in inspect.signature(s).parameters} | {"--help"})
+WORDS = st.sampled_from([*FLAGS, "ee", "joints", "dense", "1", "-1", "1e400", "None", "", "--"])
+
+
+@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.given(
+    st.sampled_from(SCRIPTS),
+    st.lists(WORDS | st.text(max_size=5).filter(lambda word: "\0" not in word), max_size=4),
+)
+def test_any_command_line_is_a_call_or_one_line(
+    script: Callable[..., object], words: list[str]
+) -> None:
+    given: dict[str, object] = {}
+    result = call(only_parsed(script, given), *words)
+    if result.returncode:
+        assert_one_line(result)
+    else:
+        assert result.stderr == ""
+        inspect.signature(script).bind(**given)
+
+
 # ------------------------------------------------------------------ numbers
 
 
+def numbers(low: float, high: float) -> st.SearchStrategy[float]:
+    """Mostly such as can be, and some that can't."""
+    return st.floats(low, high) | st.floats(low, high) | st.floats()
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(
+    st.fixed_dictionaries(
+        {
+            "n_envs": st.integers(-1, 2),
+            "n_steps": st.integers(-1, 6),
+            "n_epochs": st.integers(0, 2),
+        },
+        optional={
+            "batch_size": st.integers(0, 12),
+            "seed": st.integers(),
+            "learning_rate": numbers(0, 1000),
+            "gamma": numbers(0, 1),
+            "gae_lambda": numbers(0, 1),
+            "clip_range": numbers(0, 1000),
+            "ent_coef": numbers(0, 1000),
+            "vf_coef": numbers(0, 1000),
+            "max_grad_norm": numbers(0, 10**6),
+            "log_std_init": numbers(-20, 5),
+            "adam_beta2": numbers(0, 1),
+            "goal_scale": numbers(0, 10**6),
+        },
+    )
+)
+def test_any_numbers_are_refused_or_train(flags: dict[str, Any]) -> None:
+    rollout = abs(flags["n_envs"] * flags["n_steps"])
+    hparams = panda_reach_train_agent.resolve(**{"batch_size": rollout} | flags)
+    try:
+        panda_reach_train_agent.check(**hparams)
+    except utils.UsageError as error:
+        assert len(str(error).splitlines()) == 1
+        return
+    model = panda_reach_train_agent.make_model(**hparams)
+    try:
+        model.learn(rollout)
+    except ValueError as error:  # Watchers makes a UsageError of it
+        assert "Expected parameter" in str(error)
+    if model.env:
+        model.env.close()
+
+
+@pytest.mark.slow
 def test_nan_in_training_is_told_and_the_last_good_agent_saved(run: Run, clone: Path) -> None:
     result = run(
         "panda_reach_train_agent.py",

@@ -3,11 +3,13 @@
 import os
 from pathlib import Path
 
+import pytest
 from conftest import Run, assert_one_line
 
 SHORT = ("panda_reach_train_agent.py", "--total-timesteps", 2048, "--wandb")
 
 
+@pytest.mark.slow
 def test_offline_it_keeps_all_and_says_how_to_send_it(run: Run, clone: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
     home = clone.parent / "home"  # without anybody's login

@@ -15,11 +15,14 @@ import PIL.Image
 import PIL.ImageSequence
 import pytest
 import Xlib.display
-from conftest import Run
+from conftest import Run, call
 from gymnasium.utils.env_checker import check_env
 
 import panda_reach_env
+import panda_reach_test_agent
+import panda_reach_utils as utils
 
+pytestmark = pytest.mark.slow
 SCRIPTS = ["random", "train", "test"]
 
 
@@ -146,3 +149,22 @@ def test_scripts_open_a_window_and_end_with_it(
         assert agent.exists()
     assert not windows(x)
     assert panda_reach_env.has_display()
+
+
+def test_a_recording_whose_window_is_closed_before_its_first_frame(
+    x: Xlib.display.Display, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_agent = utils.load_agent
+
+    def load_and_close_the_window(*args: Any, **kwargs: Any) -> tuple:
+        policy, env = load_agent(*args, **kwargs)
+        wait_for_window(x).kill_client()
+        x.sync()
+        env.get_wrapper_attr("_window")._process.wait(60)
+        return policy, env
+
+    monkeypatch.setattr(utils, "load_agent", load_and_close_the_window)
+    film = tmp_path / "film.gif"
+    result = call(panda_reach_test_agent.test_agent, "--render", "--record", film)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert not list(tmp_path.iterdir())
