@@ -23,10 +23,10 @@ from panda_reach_env import ControlType, RewardType, require_display
 #   update may have. Eight times n_steps is what it learns from.
 # fmt: off
 RECIPE: dict[tuple[str, str], dict[str, Any]] = {
-    ("ee", "dense"):      dict(total_timesteps=20_480, gamma=0.7, gae_lambda=0.8, n_steps=64,  batch_size=64,  learning_rate=3e-3, n_epochs=6),
-    ("joints", "dense"):  dict(total_timesteps=20_480, gamma=0.7, gae_lambda=0.8, n_steps=128, batch_size=128, learning_rate=2e-3, n_epochs=10),
-    ("ee", "sparse"):     dict(total_timesteps=30_720, gamma=0.8, gae_lambda=0.9, n_steps=128, batch_size=128, learning_rate=2e-3, n_epochs=10),
-    ("joints", "sparse"): dict(total_timesteps=30_720, gamma=0.8, gae_lambda=0.9, n_steps=128, batch_size=128, learning_rate=2e-3, n_epochs=10),
+    ("ee", "dense"):      dict(total_timesteps=20_480, gamma=0.7, gae_lambda=0.8, learning_rate=3e-3, n_epochs=6,  n_steps=32,  batch_size=64),
+    ("joints", "dense"):  dict(total_timesteps=20_480, gamma=0.7, gae_lambda=0.8, learning_rate=3e-3, n_epochs=6,  n_steps=64,  batch_size=64),
+    ("ee", "sparse"):     dict(total_timesteps=30_720, gamma=0.8, gae_lambda=0.9, learning_rate=2e-3, n_epochs=10, n_steps=128, batch_size=128),
+    ("joints", "sparse"): dict(total_timesteps=30_720, gamma=0.8, gae_lambda=0.9, learning_rate=2e-3, n_epochs=10, n_steps=128, batch_size=128),
 }
 # fmt: on
 
@@ -72,8 +72,9 @@ def train(
         wandb: log to Weights & Biases as well; offline without a login.
         learning_rate: Adam's at the start; it falls linearly to 0. 3e-3 (dense), 2e-3
             (sparse).
-        n_steps: steps of each environment between updates; 64 (ee dense), else 128.
-        batch_size: steps in a minibatch; 64 (ee dense), else 128.
+        n_steps: steps of each environment between updates; 32 (ee dense), 64 (joints
+            dense), 128 (sparse).
+        batch_size: steps in a minibatch; 64 (dense), 128 (sparse).
         n_epochs: passes over the experience at each update; 6 (dense), 10 (sparse).
         gamma: discount of the next step's reward; 0.7 (dense), 0.8 (sparse).
         gae_lambda: bias (0) or variance (1) of advantages; 0.8 (dense), 0.9 (sparse).
