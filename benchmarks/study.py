@@ -79,7 +79,7 @@ def plan(variants: tuple[str, ...], settings: tuple[str, ...], seeds: int) -> di
                 seed=seed,
                 **{name: json.loads(value) for name, value in changes.items()},
             )
-            if unknown := changes.keys() - hparams.keys():
+            if unknown := changes.keys() - ours.resolve().keys():
                 raise KeyError(*unknown)
             ours.check(**hparams)
         except (KeyError, TypeError, ValueError) as error:
