@@ -115,7 +115,7 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     [
         (["--settings", "gama=0.9"], ["gama=0.9"]),
         (["--settings", "gamma=2"], ["--gamma"]),
-        (["--variants", "ee"], ["'ee'"]),
+        (["--variants", "ee"], ["no such run: ee"]),
         (["--seeds", "0"], ["--seeds"]),
     ],
 )
