@@ -64,16 +64,15 @@ def call(function: Callable[..., Any], *words: object) -> subprocess.CompletedPr
     import panda_reach_utils as utils
 
     argv, sys.argv = sys.argv, [f"{function.__name__}.py", *map(str, words)]
-    output, errors = io.BytesIO(), io.BytesIO()
+    output, errors = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in "12")
     try:
-        with (
-            contextlib.redirect_stdout(io.TextIOWrapper(output, "utf-8", write_through=True)),
-            contextlib.redirect_stderr(io.TextIOWrapper(errors, "utf-8", write_through=True)),
-        ):
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
             utils.cli(function)
     except SystemExit as stop:
-        code, *texts = int(stop.code or 0), output.getvalue().decode(), errors.getvalue().decode()
-        return subprocess.CompletedProcess(sys.argv, code, *texts)
+        for file in (output, errors):
+            file.seek(0)
+        code = int(stop.code or 0)
+        return subprocess.CompletedProcess(sys.argv, code, output.read(), errors.read())
     finally:
         sys.argv = argv
 

@@ -20,7 +20,6 @@ from ray.cluster_utils import Cluster
 pytestmark = pytest.mark.slow
 
 
-
 def study(folder: Path, *arguments: str, steps: int = 512) -> subprocess.Popen[str]:
     short = ("--episodes", "2", "--settings", f"total_timesteps={steps}")
     return subprocess.Popen(

@@ -162,7 +162,7 @@ def test_checkpoints_come_while_training_goes_on(
 
     monkeypatch.setattr(utils, "save_agent", save)
     monkeypatch.setattr(panda_reach_callbacks.SafeSaving.__init__, "__defaults__", (0.0,))
-    assert panda_reach_train_agent.train(total_timesteps=1536) == 0
+    assert panda_reach_train_agent.train(total_timesteps=1536, n_steps=64) == 0
     assert saved == [0, 0, 512, 1024, 1536]
 
 
