@@ -24,12 +24,11 @@ Result = dict[str, Any]
 
 
 def report(results: Path = HERE / "results.json") -> None:
-    """Write docs/benchmark.png and the tables in benchmarks/README.md and README.md."""
+    """Write docs/benchmark.png and the tables in README.md."""
     everything = json.loads(results.read_text())
     runs = [run for run in everything if run["method"] in COLORS]
     insert(ROOT / "README.md", "ablation", ablation(everything))
     draw(runs, ROOT / "docs" / "benchmark.png")
-    insert(HERE / "README.md", "benchmark", table(runs))
     insert(ROOT / "README.md", "benchmark", sentence(runs) + "\n\n" + table(runs))
 
 

@@ -14,7 +14,7 @@ from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before the import
-os.environ["RAY_worker_niceness"] = "0"  # Ray's 15 starves beside the other tests
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  15 starves beside the other tests
 
 from ray.cluster_utils import Cluster
 
