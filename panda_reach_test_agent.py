@@ -102,6 +102,8 @@ class Recording:
             caption,
             fill=(80, 220, 100) if reached else (255, 255, 255),
             font=self._font,
+            stroke_width=2,  # the arm's white may be behind it
+            stroke_fill=(44, 62, 80),
         )
         self.frames.append(frame)
 

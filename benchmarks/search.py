@@ -5,6 +5,7 @@ Trials go to benchmarks/search.db: a search that was cut off goes on where it wa
 started twice shares its trials.
 """
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def search(
     if not study.trials:  # what there is, to be beaten
         recipe = ours.resolve(control_type=control_type, reward_type=reward_type)
         study.enqueue_trial(suggest(optuna.trial.FixedTrial(recipe)))
-    study.optimize(objective, timeout=60 * minutes, show_progress_bar=True)
+    study.optimize(objective, timeout=60 * minutes, show_progress_bar=sys.stderr.isatty())
     trials = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
     print(f"{len(study.trials)} trials, {len(trials)} of them with all {seeds} seeds. The best:")
     for trial in sorted(trials, key=lambda t: t.value or 0.0)[:5]:
