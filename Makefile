@@ -23,7 +23,7 @@ benchmark: $(VENV)/installed-dev
 
 $(VENV)/installed: requirements.txt constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else "Python 3.10 to 3.13 is needed, and $(PYTHON) is %d.%d: try PYTHON=python3.11 make ..." % v)'
-	@echo "Installing into $(VENV): a minute or two; on Python 3.12 and 3.13 some more, to build PyBullet."
+	@echo "Installing into $(VENV): some minutes, as PyTorch is large; more on Python 3.12 and 3.13, to build PyBullet."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --requirement requirements.txt
 	@touch $@

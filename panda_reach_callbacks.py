@@ -194,6 +194,8 @@ class Progress(BaseCallback):
         self._task = self._bar.add_task("", total=self._total)
         if self._bar.console.is_terminal:
             self._bar.start()
+        else:
+            self._print(f"Training for {self._total:,} steps")
 
     def _on_step(self) -> bool:
         self._bar.update(self._task, completed=self.num_timesteps)
@@ -204,9 +206,13 @@ class Progress(BaseCallback):
             quality = f"{success:4.0%} reached, {distance * 1000:5.1f} mm off"
             self._bar.update(self._task, description=quality)
             if not self._bar.console.is_terminal:
-                with contextlib.suppress(BrokenPipeError):  # nobody reads on: train on
-                    print(f"{step:>9,}/{self._total:,} steps: {quality}", flush=True)
+                self._print(f"{step:>9,}/{self._total:,} steps: {quality}")
         self._printed = len(self.evaluation.results)
+
+    @staticmethod
+    def _print(line: str) -> None:
+        with contextlib.suppress(BrokenPipeError):  # nobody reads on: train on
+            print(line, flush=True)
 
     def _on_training_end(self) -> None:
         self._on_step()

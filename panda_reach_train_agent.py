@@ -66,7 +66,7 @@ def train(
         total_timesteps: steps of experience; 20,480 (dense) or 30,720 (sparse).
         n_envs: environments stepped in turn, one action of each at a time.
         seed: of the goals, the weights and the exploration.
-        render: show an arm that moves as the policy stands.
+        render: open a window with an arm that the policy drives as it learns.
         name: of the run; PandaReach_PPO_v2_<control>_<reward>_<n> if not given.
         resume: a saved agent to go on from, in the same run.
         wandb: log to Weights & Biases as well; offline without a login.

@@ -114,7 +114,7 @@ def limits(episodes: int = 1000) -> None:
     env.close()
     # The step that brings the hand within reach already has the reward 0.
     best = -np.mean([max(steps - 1, 0) for steps in fewest])
-    lines.append(f"| joints, moved at once and in full | | {best:.2f} | | |")
+    lines.append(f"| joints, the bound | | {best:.2f} | | |")
     text = "\n".join(lines) + f"\n\nOn {episodes:,} held-out goals, the shipped agents' own."
     report.insert(HERE / "README.md", "limits", text)
     print(text)

@@ -23,7 +23,8 @@ ABOUT = """# The shipped agents
 Each made by the training script's defaults for its variant, only longer, and judged on
 {episodes:,} goals that it was not trained on (seed {seed:,}). [What can be hoped
 for](../benchmarks/README.md#what-can-be-hoped-for) tells how good these numbers can be. This table
-is written by `python benchmarks/ship.py --no-train`; without the flag, the agents are trained anew.
+is written by `python benchmarks/ship.py`; with `--train`, the agents are first trained anew, in
+their place, by the commands below.
 
 With `joints`, seven angles move a hand in three dimensions, and the observation tells of the hand
 only: the other four drift unseen, and now and then carry the hand some millimetres off its goal
@@ -32,7 +33,7 @@ late in an episode. That is where the worst distances come from.
 """
 
 
-def ship(train: bool = True, episodes: int = 1000) -> None:
+def ship(train: bool = False, episodes: int = 1000) -> None:
     """Train the four shipped agents, and write the table of how good they are.
 
     Args:
