@@ -56,10 +56,7 @@ def window() -> None:
         time.sleep(1)  # the window draws in its own time
         root = Xlib.display.Display(display).screen().root
         bullet = next(w for w in root.query_tree().children if "Bullet" in (w.get_wm_name() or ""))
-        size = bullet.get_geometry()
-        raw = bullet.get_image(0, 0, size.width, size.height, Xlib.X.ZPixmap, 0xFFFFFFFF).data
-        picture = PIL.Image.frombytes("RGB", (size.width, size.height), raw, "raw", "BGRX")
-        picture.save(DOCS / "pybullet_simulation.png", optimize=True)
+        screens.screenshot(bullet).save(DOCS / "pybullet_simulation.png", optimize=True)
         env.close()
         del os.environ["DISPLAY"]
 

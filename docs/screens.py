@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
+import Xlib.X
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
@@ -38,6 +40,13 @@ def virtual_screen() -> Iterator[str]:
     finally:
         server.terminate()
         server.wait()
+
+
+def screenshot(drawable: Any) -> PIL.Image.Image:
+    """What an Xlib window shows."""
+    size = drawable.get_geometry()
+    raw = drawable.get_image(0, 0, size.width, size.height, Xlib.X.ZPixmap, 0xFFFFFFFF).data
+    return PIL.Image.frombytes("RGB", (size.width, size.height), raw, "raw", "BGRX")
 
 
 @contextlib.contextmanager

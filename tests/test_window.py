@@ -14,6 +14,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageSequence
 import pytest
+import screens
 import Xlib.display
 from conftest import Run, call
 from gymnasium.utils.env_checker import check_env
@@ -46,12 +47,7 @@ def wait_for_window(x: Xlib.display.Display, seconds: float = 60) -> Any:
 
 
 def screenshot(x: Xlib.display.Display) -> np.ndarray:
-    root = x.screen().root
-    size = root.get_geometry()
-    raw = root.get_image(0, 0, size.width, size.height, Xlib.X.ZPixmap, 0xFFFFFFFF).data
-    return np.asarray(
-        PIL.Image.frombytes("RGB", (size.width, size.height), raw, "raw", "BGRX")
-    ).astype(int)
+    return np.asarray(screens.screenshot(x.screen().root)).astype(int)
 
 
 def shows_robot_and_target(picture: np.ndarray) -> bool:
