@@ -88,9 +88,13 @@ class HeldOutEvaluation(BaseCallback):
     def _on_training_end(self) -> None:
         stopped = self.num_timesteps < self.locals["total_timesteps"]
         if not stopped and self._last_step != self.num_timesteps:
-            self._evaluate()
-        self._exchange(wait=not stopped)  # who presses Ctrl-C does not want to wait
+            self._evaluate()  # its answer is for finish() to wait for
         self._writer.flush()  # raises what became of a full disk
+
+    def finish(self) -> None:
+        """Wait for what is still being played, and log it."""
+        self._exchange(wait=True)
+        self._writer.flush()
 
     def _on_step(self) -> bool:
         return True
@@ -216,9 +220,9 @@ class Progress(BaseCallback):
 
     def _on_training_end(self) -> None:
         self._on_step()
-        self._on_rollout_start()
 
     def close(self) -> None:
+        self._on_rollout_start()  # the last results
         if self._bar.live.is_started:  # else it would write a line of its own
             self._bar.stop()
 
@@ -283,8 +287,7 @@ class SafeSaving(BaseCallback):
         self.close()  # who asks a second time means at once
 
     def _on_rollout_start(self) -> None:  # the policy has just been updated
-        if not self.is_finite():
-            raise Diverged("the weights")
+        self._check()
         parameters: Any = copy.deepcopy(self.model.get_parameters())
         self._good = parameters, self.num_timesteps
         if time.monotonic() >= self._next_save:
@@ -295,10 +298,16 @@ class SafeSaving(BaseCallback):
             raise Diverged("an observation")
         return self.stopped_by is None
 
-    def is_finite(self) -> bool:
+    def _on_training_end(self) -> None:
+        self._check()
+        self.save()
+        self.close()
+
+    def _check(self) -> None:
         policy = self.model.policy
         numbers = [*policy.parameters(), policy.state_dict()["log_std"].exp()]
-        return all(bool(number.isfinite().all()) for number in numbers)
+        if not all(bool(number.isfinite().all()) for number in numbers):
+            raise Diverged("the weights")
 
     def restore_last_good(self) -> None:
         """Set the model back to where its last sound update had left it."""
@@ -358,7 +367,10 @@ class WeightsAndBiases:
 
 
 class Watchers(CallbackList):
-    """All of the above for one run. Leaving the ``with`` block saves, whatever happened.
+    """All of the above for one run.
+
+    The agent is saved when training ends, and where the ``with`` block is left early,
+    whatever happened. Its end waits for the live evaluation's last result.
 
     Args:
         model: about to be trained.
@@ -367,9 +379,6 @@ class Watchers(CallbackList):
             among them.
         render: whether to show a window.
 
-    Attributes:
-        stopped_by: the signal that ended training early; SIGINT for a closed window.
-
     Raises:
         DisplayError: ``render`` without a display.
         UsageError: on leaving, when a number in training was no longer finite; the
@@ -377,15 +386,20 @@ class Watchers(CallbackList):
     """
 
     def __init__(self, model: PPO, path: Path, hparams: dict[str, Any], render: bool) -> None:
-        self.stopped_by: signal.Signals | None = None
         self._saving = SafeSaving(model, path)
         every = max(2048, hparams["total_timesteps"] // 25)
-        evaluation = HeldOutEvaluation(hparams["control_type"], every, hparams)
-        watchers: list[Any] = [self._saving, evaluation, Progress(evaluation)]
+        self._evaluation = HeldOutEvaluation(hparams["control_type"], every, hparams)
+        progress = Progress(self._evaluation)
+        watchers: list[Any] = [self._saving, self._evaluation, progress]
         if render:
             watchers.append(Window(hparams["control_type"]))
         self._watchers = watchers
         super().__init__(watchers)
+
+    @property
+    def stopped_by(self) -> signal.Signals | None:
+        """The signal that ended training early; SIGINT for a closed window."""
+        return self._saving.stopped_by
 
     def __enter__(self) -> "Watchers":
         return self
@@ -395,18 +409,22 @@ class Watchers(CallbackList):
         try:
             # PyTorch's distributions have words of their own for what is no finite number.
             diverged = isinstance(error, Diverged) or "Expected parameter" in str(error)
-            if diverged or not saving.is_finite():
+            if diverged:
                 saving.restore_last_good()
+            if error:  # else training has ended, and saved
                 saving.save()
+            if diverged:
                 raise utils.UsageError(
                     f"training diverged: {error if isinstance(error, Diverged) else 'the weights'} "
                     f"came to be no finite number; the agent of {saving.model.num_timesteps:,} "
                     f"steps is saved in {saving.path}; try a smaller --learning-rate"
                 ) from None
-            saving.save()
+            if not (error or saving.stopped_by):  # who presses Ctrl-C does not want to wait
+                self._evaluation.finish()
         finally:
             for watcher in self._watchers:
                 watcher.close()
-        closed = isinstance(error, WindowClosed)
-        self.stopped_by = signal.SIGINT if closed else saving.stopped_by
-        return closed
+        if isinstance(error, WindowClosed):
+            saving.stopped_by = signal.SIGINT
+            return True
+        return False

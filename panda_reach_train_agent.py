@@ -131,7 +131,11 @@ def train(
             callback=watchers,
             reset_num_timesteps=resume is None,
         )
-    seconds = time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        if not watchers.stopped_by:
+            policy, env = utils.load_agent(agent)  # what is judged is what was saved
+            episodes = utils.evaluate(policy, env, 100)
+            env.close()
     model.logger.close()
     if model.env:
         model.env.close()
@@ -142,9 +146,6 @@ def train(
         print(f"Stopped at {model.num_timesteps:,} of {total_timesteps:,} steps. To go on:")
         print(" ", utils.command("python", Path(__file__), "--resume", agent))
         return 128 + watchers.stopped_by
-    policy, env = utils.load_agent(agent)
-    episodes = utils.evaluate(policy, env, 100)
-    env.close()
     utils.print_table(
         run,
         episodes,

@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import gymnasium as gym
 from stable_baselines3.common.logger import configure
 
 HERE = Path(__file__).resolve().parent
@@ -36,9 +37,10 @@ def ratios(pairs: int = 5, seeds: int = 6) -> None:
     costs = sorted(with_ / without - 1 for with_, without in timed)
     one, two = (study(seeds, workers) for workers in (1, 2))
     text = (
-        f"The default training takes {watched:.1f} s with its live evaluation, film strips, "
-        f"progress and safe saving, and {bare:.1f} s without: medians of {pairs} pairs, which cost "
-        f"{statistics.median(costs):+.1%} (from {costs[0]:+.1%} to {costs[-1]:+.1%}).\n\n"
+        f"The default run, training and final evaluation, takes {watched:.1f} s with its live "
+        f"evaluation, film strips, progress and safe saving, and {bare:.1f} s without: medians of "
+        f"{pairs} pairs, in which they cost {statistics.median(costs):+.1%} (from {costs[0]:+.1%} "
+        f"to {costs[-1]:+.1%}).\n\n"
         f"A study of {seeds} runs takes {one:.0f} s with one worker and {two:.0f} s with two, "
         f"Ray's start included: {one / two:.2f} times as fast."
     )
@@ -47,7 +49,7 @@ def ratios(pairs: int = 5, seeds: int = 6) -> None:
 
 
 def learn(watched: bool) -> float:
-    """Seconds of the default training."""
+    """Seconds of the default run: training, and the evaluation that ends it."""
     hparams = ours.resolve()
     model = ours.make_model(**hparams)
     with tempfile.TemporaryDirectory() as folder:
@@ -60,6 +62,9 @@ def learn(watched: bool) -> float:
                 watchers = callbacks.Watchers(model, agent, hparams, render=False)
                 looking_on = stack.enter_context(watchers)
             model.learn(hparams["total_timesteps"], callback=looking_on)
+            env = gym.make("PandaReach-v2", control_type=hparams["control_type"])
+            utils.evaluate(model, env, 100)
+            env.close()
         seconds = time.perf_counter() - start
         model.logger.close()
     if model.env:

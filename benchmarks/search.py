@@ -1,7 +1,7 @@
 """Search the recipe's numbers with Optuna: few seconds until all of 100 held-out goals are reached.
 
 Seconds are those of this process alone, so that what else the machine does counts little.
-Trials go to benchmarks/search.db: a search that was cut off goes on where it was, and one
+Trials go to benchmarks/search.journal: a search that was cut off goes on where it was, and one
 started twice shares its trials.
 """
 
@@ -14,6 +14,8 @@ import benchmark
 import numpy as np
 import optuna
 import torch
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 import panda_reach_train_agent as ours
 import panda_reach_utils as utils
@@ -47,7 +49,7 @@ def search(
     variant: str = "ee dense",
     minutes: float = 30,
     seeds: int = 3,
-    storage: Path = HERE / "search.db",
+    storage: Path = HERE / "search.journal",
 ) -> None:
     """Try settings near the recipe's for a while, and print the best ones.
 
@@ -84,7 +86,7 @@ def search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         study_name=variant,
-        storage=f"sqlite:///{storage}",
+        storage=JournalStorage(JournalFileBackend(str(storage))),  # two may start it at once
         load_if_exists=True,
         sampler=optuna.samplers.TPESampler(multivariate=True, constant_liar=True),
         pruner=optuna.pruners.PercentilePruner(35, n_startup_trials=4),
