@@ -13,8 +13,8 @@ def random_agent(
     control_type: ControlType = "ee",
     reward_type: RewardType = "sparse",
     render: bool = has_display(),
-    episodes: int | None = None,
-    seed: int | None = None,
+    episodes: utils.OptionalInt = None,
+    seed: utils.OptionalInt = None,
 ) -> None:
     """Take random actions in PandaReach-v2, to see that the installation works.
 
@@ -22,8 +22,8 @@ def random_agent(
         control_type: what an action moves: the hand (ee) or the seven joints.
         reward_type: minus the distance (dense), or -1 away from the goal (sparse).
         render: play in a window, in real time. The default: where there is a display.
-        episodes: of 50 steps; None for 10, in a window until it is closed.
-        seed: of the goals and the actions; None for new ones each time.
+        episodes: of 50 steps; 10 if not given, in a window until it is closed.
+        seed: of the goals and the actions; new ones each time if not given.
 
     Raises:
         UsageError: fewer than one episode, or a negative seed.

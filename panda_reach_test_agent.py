@@ -4,7 +4,7 @@ import contextlib
 import errno
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import imageio.v2 as imageio
 import numpy as np
@@ -19,21 +19,24 @@ import panda_reach_utils as utils
 from panda_reach_env import WindowClosed, has_display
 
 
+Film = Annotated[Path | None, tyro.conf.arg(metavar="FILE.gif|FILE.mp4", help_behavior_hint="")]
+
+
 def test_agent(
     model: tyro.conf.Positional[Path] = utils.AGENTS / "PandaReach_PPO_v2_ee_dense.zip",
-    episodes: int | None = None,
+    episodes: utils.OptionalInt = None,
     render: bool = has_display(),
     seed: int = utils.HELD_OUT_SEED,
-    record: Path | None = None,
+    record: Film = None,
 ) -> None:
     """Play a saved agent on PandaReach-v2 and say how good it is.
 
     Args:
         model: the agent's zip; numbers are read from it, and nothing in it is run.
-        episodes: of 50 steps; None for 100, for 10 in a window, for 5 in a recording.
+        episodes: of 50 steps; 100 if not given, 10 in a window, 5 in a recording.
         render: play in a window, in real time. The default: where there is a display.
         seed: of the goals; the same ones for the same seed.
-        record: write a .gif or an .mp4, 25 frames a second; takes 10 s an episode.
+        record: write what is played, 25 frames a second; takes 10 s an episode.
 
     Raises:
         UsageError: no such agent; a number out of range; a file that can't be written.

@@ -35,19 +35,19 @@ RECIPE: dict[tuple[str, str], dict[str, Any]] = {
 def train(
     control_type: ControlType = "ee",
     reward_type: RewardType = "dense",
-    total_timesteps: int | None = None,
+    total_timesteps: utils.OptionalInt = None,
     n_envs: int = 8,
     seed: int = 0,
     render: bool = False,
-    name: str | None = None,
-    resume: Path | None = None,
+    name: utils.OptionalStr = None,
+    resume: utils.OptionalPath = None,
     wandb: bool = False,
-    learning_rate: float | None = None,
-    n_steps: int | None = None,
-    batch_size: int | None = None,
-    n_epochs: int | None = None,
-    gamma: float | None = None,
-    gae_lambda: float | None = None,
+    learning_rate: utils.OptionalFloat = None,
+    n_steps: utils.OptionalInt = None,
+    batch_size: utils.OptionalInt = None,
+    n_epochs: utils.OptionalInt = None,
+    gamma: utils.OptionalFloat = None,
+    gae_lambda: utils.OptionalFloat = None,
     clip_range: float = 0.3,
     ent_coef: float = 0.0,
     vf_coef: float = 0.1,
@@ -70,10 +70,10 @@ def train(
         name: of the run; PandaReach_PPO_v2_<control>_<reward>_<n> if not given.
         resume: a saved agent to go on from, in the same run.
         wandb: log to Weights & Biases as well; offline without a login.
-        learning_rate: Adam's at the start; it falls linearly to 0. 3e-3 (dense), 2e-3
-            (sparse).
-        n_steps: steps of each environment between updates; 32 (ee dense), 64 (joints
-            dense), 128 (sparse).
+        learning_rate: Adam's at the start, falling linearly to 0; 3e-3 (dense)
+            or 2e-3 (sparse).
+        n_steps: steps of each environment between updates; 32 for
+            ee dense, 64 for joints dense, 128 for sparse.
         batch_size: steps in a minibatch; 64 (dense), 128 (sparse).
         n_epochs: passes over the experience at each update; 6 (dense), 10 (sparse).
         gamma: discount of the next step's reward; 0.7 (dense), 0.8 (sparse).
@@ -84,8 +84,8 @@ def train(
         max_grad_norm: longest gradient.
         log_std_init: log of the exploration noise's standard deviation at the start.
         adam_beta2: decay of Adam's mean of squared gradients.
-        goal_scale: what the network sees the way to the goal multiplied by, per m;
-            0 for Stable-Baselines3's own input.
+        goal_scale: what the network sees the way to the goal multiplied by,
+            per m; 0 for Stable-Baselines3's own input.
 
     Returns:
         The exit code: 0, or 128 + the signal that stopped it (130 for Ctrl-C or a

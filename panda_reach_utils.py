@@ -20,7 +20,7 @@ import typing
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Annotated, Any, NoReturn, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -52,6 +52,13 @@ class UsageError(ValueError):
 
 
 # ---------------------------------------------------------------- command line
+
+
+# Flags that may be left out: --help shows what they take, and no None.
+OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
+OptionalStr = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
+OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 
 
 def cli(function: Callable[..., int | None]) -> NoReturn:

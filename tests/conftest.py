@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,15 @@ def need(program: str) -> None:
     if shutil.which(program) is None:
         message = f"{program} is missing: apt install {screens.PACKAGES[program]}"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 120) -> Any:
+    """What ``condition`` gives, once that is true."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it has not come to be true"
+        time.sleep(0.1)
+    return value
 
 
 def assert_one_line(result: subprocess.CompletedProcess[str], *words: str) -> None:

@@ -130,8 +130,7 @@ def test_record_video(tmp_path: Path) -> None:
     assert iio.immeta(video)["fps"] == 25  # real time
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_a_page_of_pytorch_learns(seed: int) -> None:
+def test_a_page_of_pytorch_learns() -> None:
     """PPO as CleanRL writes it, on Gymnasium's vector environments and wrappers."""
     envs = gym.make_vec(
         "PandaReach-v2",
@@ -149,7 +148,7 @@ def test_a_page_of_pytorch_learns(seed: int) -> None:
         ],
         reward_type="dense",
     )
-    returns = ppo(envs, updates=20, n_steps=64, gamma=0.7, gae_lambda=0.8, seed=seed)
+    returns = ppo(envs, updates=20, n_steps=64, gamma=0.7, gae_lambda=0.8, seed=0)
     envs.close()
     assert len(returns) == 8 * (20 * 64 // 50)
     assert np.mean(returns[-40:]) > 0.6 * np.mean(returns[:40])  # they are negative

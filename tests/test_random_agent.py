@@ -57,3 +57,4 @@ def test_help_reads_well_at_80_columns(run: Run) -> None:
         assert (result.returncode, result.stderr) == (0, "")
         assert all(len(line) <= 80 for line in result.stdout.splitlines())
         assert "--seed" in result.stdout
+        assert "None" not in result.stdout

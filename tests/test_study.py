@@ -4,12 +4,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, assert_one_line
+from conftest import ROOT, assert_one_line, eventually
 from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -38,11 +37,8 @@ def results(folder: Path) -> dict[str, dict]:
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 600
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    eventually(lambda: condition() or process.poll() is not None, seconds=600)
+    assert process.poll() is None, process.communicate()
 
 
 def check(folder: Path, seeds: int, steps: int = 512) -> None:

@@ -1,15 +1,14 @@
 """A real TensorBoard on the shipped curves and on a new run, read in a real browser."""
 
 import io
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 import screens
-from conftest import ROOT, Run, need
+from conftest import ROOT, Run, eventually, need
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
@@ -27,8 +26,7 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 def wait(browser: webdriver.Chrome, script: str) -> None:
     """Until the script's value is true."""
-    if not eventually(lambda: browser.execute_script(f"return {script}")):
-        pytest.fail(browser.execute_script("return document.body.innerText"))
+    eventually(lambda: browser.execute_script(f"return {script}"))
 
 
 def test_the_shipped_curves_are_drawn_at_once(clone: Path, browser: webdriver.Chrome) -> None:
@@ -38,7 +36,7 @@ def test_the_shipped_curves_are_drawn_at_once(clone: Path, browser: webdriver.Ch
             wait(browser, f"document.body.innerText.includes('{run}')")
         wait(browser, "document.body.innerText.includes('/success_rate')")
         wait(browser, "document.querySelector('line-chart') !== null")
-        assert eventually(lambda: colored(browser) > 200), "no curve is drawn"
+        eventually(lambda: colored(browser) > 200)
 
 
 def colored(browser: webdriver.Chrome) -> int:
@@ -46,15 +44,6 @@ def colored(browser: webdriver.Chrome) -> int:
     chart = browser.find_element(By.CSS_SELECTOR, "line-chart").screenshot_as_png
     picture = np.asarray(PIL.Image.open(io.BytesIO(chart)).convert("RGB")).astype(int)
     return int((np.ptp(picture, axis=-1) > 40).sum())
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.5)
-    return True
 
 
 def test_a_new_runs_curves_hparams_and_film_strips(

@@ -22,7 +22,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, Run, assert_one_line, call
+from conftest import ROOT, Run, assert_one_line, call, eventually
 from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -115,13 +115,9 @@ def start_long_training(clone: Path, *arguments: str) -> subprocess.Popen:
 
 def wait_for_events(clone: Path, updates: int = 3) -> None:
     """Until the run has made some updates."""
-    deadline = time.monotonic() + 120
-    while True:
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-        folder = clone / "runs" / RUN
-        if folder.exists() and len(scalars(folder).get("train/loss", [])) >= updates:
-            return
+    folder = clone / "runs" / RUN
+    eventually(folder.exists)
+    eventually(lambda: len(scalars(folder).get("train/loss", [])) >= updates)
 
 
 @pytest.mark.slow
@@ -134,10 +130,7 @@ def test_a_killed_run_leaves_a_whole_agent_and_no_process(clone: Path) -> None:
     process.communicate(timeout=60)
     agent = clone / "rl-trained-agents" / f"{RUN}.zip"
     assert utils.read_agent(agent).arguments["seed"] == 3
-    deadline = time.monotonic() + 30
-    while any(child.is_running() and child.status() != "zombie" for child in children):
-        assert time.monotonic() < deadline, "a process was left behind"
-        time.sleep(0.2)
+    eventually(lambda: all(not c.is_running() or c.status() == "zombie" for c in children))
 
 
 def psutil_children(pid: int) -> list:

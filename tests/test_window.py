@@ -16,7 +16,7 @@ import PIL.ImageSequence
 import pytest
 import screens
 import Xlib.display
-from conftest import Run, call
+from conftest import Run, call, eventually
 from gymnasium.utils.env_checker import check_env
 
 import panda_reach_env
@@ -36,14 +36,6 @@ def x(display: str) -> Iterator[Xlib.display.Display]:
 
 def windows(x: Xlib.display.Display) -> list:
     return [w for w in x.screen().root.query_tree().children if "Bullet" in (w.get_wm_name() or "")]
-
-
-def wait_for_window(x: Xlib.display.Display, seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while not windows(x):
-        assert time.monotonic() < deadline, "no window"
-        time.sleep(0.1)
-    return windows(x)[0]
 
 
 def screenshot(x: Xlib.display.Display) -> np.ndarray:
@@ -119,16 +111,11 @@ def test_scripts_open_a_window_and_end_with_it(
     x: Xlib.display.Display, clone: Path, script: str, end: str
 ) -> None:
     process = start(script, clone)
-    window = wait_for_window(x)
-    deadline = time.monotonic() + 60
-    while not shows_robot_and_target(screenshot(x)):
-        assert process.poll() is None
-        assert time.monotonic() < deadline, "the window does not show the robot"
-        time.sleep(0.2)
+    (window,) = eventually(lambda: windows(x))
+    eventually(lambda: shows_robot_and_target(screenshot(x)))
+    agent = clone / "rl-trained-agents" / "PandaReach_PPO_v2_ee_dense_1.zip"
     if script == "train":  # let it come to train
-        agent = clone / "rl-trained-agents" / "PandaReach_PPO_v2_ee_dense_1.zip"
-        while not agent.exists():
-            time.sleep(0.1)
+        eventually(agent.exists)
         time.sleep(1)
     if end == "close":
         window.kill_client()  # what a window manager does for PyBullet's window
@@ -154,7 +141,7 @@ def test_a_recording_whose_window_is_closed_before_its_first_frame(
 
     def load_and_close_the_window(*args: Any, **kwargs: Any) -> tuple:
         policy, env = load_agent(*args, **kwargs)
-        wait_for_window(x).kill_client()
+        eventually(lambda: windows(x))[0].kill_client()
         x.sync()
         env.get_wrapper_attr("_window")._process.wait(60)
         return policy, env
