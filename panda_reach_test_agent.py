@@ -18,7 +18,6 @@ import tyro
 import panda_reach_utils as utils
 from panda_reach_env import WindowClosed, has_display
 
-
 Film = Annotated[Path | None, tyro.conf.arg(metavar="FILE.gif|FILE.mp4", help_behavior_hint="")]
 
 

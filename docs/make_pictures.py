@@ -106,10 +106,16 @@ def tensorboard() -> None:
         for agent in sorted(utils.AGENTS.glob("PandaReach_PPO_v2_*[a-z].zip")):
             (logdir / agent.stem).symlink_to(utils.RUNS / agent.stem)
         with screens.tensorboard(logdir) as address, screens.chromium() as browser:
+            browser.set_window_size(1500, 1000)
             browser.get(address + "#timeseries")
-            time.sleep(15)  # the cards come one after the other
-            browser.find_element(By.XPATH, "//button[contains(., 'Settings')]").click()
             time.sleep(5)
+            # As a person would leave it: settings folded, the runs' whole names and colours seen.
+            browser.execute_script(
+                "localStorage.setItem('_tb_global_settings', JSON.stringify("
+                "{sideBarWidthInPercent: 25, timeSeriesSettingsPaneOpened: false}))"
+            )
+            browser.refresh()
+            time.sleep(15)  # the cards come one after the other
             browser.save_screenshot(DOCS / "tensorboard2.png")
             tags = browser.find_element(By.CSS_SELECTOR, "input[placeholder^='Filter tags']")
             tags.send_keys("eval/success_rate|ep_rew_mean|mean_final", Keys.ESCAPE)
