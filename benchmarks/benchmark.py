@@ -111,6 +111,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "gamma 0.99": {"gamma": 0.99},
     "gae_lambda 0.95": {"gae_lambda": 0.95},
     "learning_rate 3e-4": {"learning_rate": 3e-4},
+    "n_epochs 10": {"n_epochs": 10},
     "n_envs 1, n_steps 2048": {"n_envs": 1, "n_steps": 2048},
     "clip_range 0.2": {"clip_range": 0.2},
     "log_std_init 0": {"log_std_init": 0.0},
@@ -120,6 +121,13 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 METHODS |= {
     name: (functools.partial(recipe, **changes), None) for name, changes in ABLATIONS.items()
 }
+
+
+def unchanged(method: str, variant: str) -> bool:
+    """Whether it is an ablation of what this variant's recipe does not have."""
+    control_type, reward_type = variant.split()
+    recipe = ours.resolve(control_type=control_type, reward_type=reward_type)
+    return method in ABLATIONS and ABLATIONS[method].items() <= recipe.items()
 
 
 def make(control_type: str, reward_type: str) -> gym.Env:
@@ -253,7 +261,8 @@ def benchmark(
         for seed in range(seeds)
         for variant in variants
         for method in methods
-        if not any((r["method"], r["variant"], r["seed"]) == (method, variant, seed) for r in done)
+        if not unchanged(method, variant)
+        and not any((r["method"], r["variant"], r["seed"]) == (method, variant, seed) for r in done)
     ]
     with rich.progress.Progress(
         *rich.progress.Progress.get_default_columns(), rich.progress.TimeElapsedColumn()

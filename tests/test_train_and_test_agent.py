@@ -39,8 +39,8 @@ def test_the_default_run_reaches_the_goals(run: Run, clone: Path) -> None:
     agent = clone / "rl-trained-agents" / f"{name}.zip"
     data = json.loads(zipfile.ZipFile(agent).read("data"))
     assert data["arguments"]["seed"] == data["seed"] == 0
-    tags = set(curves(clone / "runs" / name).Tags()["scalars"])
-    assert tags >= {
+    logged = curves(clone / "runs" / name)
+    assert set(logged.Tags()["scalars"]) >= {
         "rollout/ep_rew_mean",
         "rollout/success_rate",
         "time/fps",
@@ -48,6 +48,8 @@ def test_the_default_run_reaches_the_goals(run: Run, clone: Path) -> None:
         "eval/success_rate",
         "eval/mean_final_distance",
     }
+    for last in (logged.Scalars("eval/success_rate")[-1], logged.Images("eval/episode")[-1]):
+        assert last.step == data["num_timesteps"] == 20_480  # the end was not left out
     assert f"{name}.zip" in result.stdout.split("Watch it:")[1]
 
     # The command it prints plays the agent, on the same goals, to the same table.
