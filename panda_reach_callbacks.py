@@ -185,6 +185,7 @@ class Progress(BaseCallback):
     def __init__(self, evaluation: HeldOutEvaluation) -> None:
         super().__init__()
         self.evaluation = evaluation
+        self._printed = 0  # of its results
         self._bar = rich.progress.Progress(
             rich.progress.BarColumn(),
             rich.progress.TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
@@ -193,7 +194,6 @@ class Progress(BaseCallback):
         )
 
     def _on_training_start(self) -> None:
-        self._printed = 0
         self._total = self.locals["total_timesteps"]
         self._task = self._bar.add_task("", total=self._total)
         if self._bar.console.is_terminal:
