@@ -99,11 +99,13 @@ def need(program: str) -> None:
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 120) -> Any:
-    """What ``condition`` gives, once that is true."""
+def eventually(
+    condition: Callable[[], Any], what: str = "it has not come to be true", seconds: float = 60
+) -> Any:
+    """What ``condition`` gives, once that is true; fails with ``what`` if it never is."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < deadline, "it has not come to be true"
+        assert time.monotonic() < deadline, what
         time.sleep(0.1)
     return value
 

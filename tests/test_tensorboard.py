@@ -26,7 +26,10 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 def wait(browser: webdriver.Chrome, script: str) -> None:
     """Until the script's value is true."""
-    eventually(lambda: browser.execute_script(f"return {script}"))
+    try:
+        eventually(lambda: browser.execute_script(f"return {script}"))
+    except AssertionError:
+        pytest.fail(browser.execute_script("return document.body.innerText"))
 
 
 def test_the_shipped_curves_are_drawn_at_once(clone: Path, browser: webdriver.Chrome) -> None:
@@ -36,7 +39,7 @@ def test_the_shipped_curves_are_drawn_at_once(clone: Path, browser: webdriver.Ch
             wait(browser, f"document.body.innerText.includes('{run}')")
         wait(browser, "document.body.innerText.includes('/success_rate')")
         wait(browser, "document.querySelector('line-chart') !== null")
-        eventually(lambda: colored(browser) > 200)
+        eventually(lambda: colored(browser) > 200, "no curve is drawn")
 
 
 def colored(browser: webdriver.Chrome) -> int:

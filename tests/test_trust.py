@@ -117,8 +117,8 @@ def start_long_training(clone: Path, *arguments: str) -> subprocess.Popen:
 def wait_for_events(clone: Path, updates: int = 3) -> None:
     """Until the run has made some updates."""
     folder = clone / "runs" / RUN
-    eventually(folder.exists)
-    eventually(lambda: len(scalars(folder).get("train/loss", [])) >= updates)
+    eventually(folder.exists, seconds=120)
+    eventually(lambda: len(scalars(folder).get("train/loss", [])) >= updates, seconds=120)
 
 
 @pytest.mark.slow
@@ -131,7 +131,11 @@ def test_a_killed_run_leaves_a_whole_agent_and_no_process(clone: Path) -> None:
     process.communicate(timeout=60)
     agent = clone / "rl-trained-agents" / f"{RUN}.zip"
     assert utils.read_agent(agent).arguments["seed"] == 3
-    eventually(lambda: all(not c.is_running() or c.status() == "zombie" for c in children))
+    eventually(
+        lambda: all(not c.is_running() or c.status() == "zombie" for c in children),
+        "a process was left behind",
+        seconds=30,
+    )
 
 
 def psutil_children(pid: int) -> list:

@@ -111,8 +111,12 @@ def test_scripts_open_a_window_and_end_with_it(
     x: Xlib.display.Display, clone: Path, script: str, end: str
 ) -> None:
     process = start(script, clone)
-    (window,) = eventually(lambda: windows(x))
-    eventually(lambda: shows_robot_and_target(screenshot(x)))
+    (window,) = eventually(lambda: windows(x), "no window")
+    eventually(
+        lambda: process.poll() is not None or shows_robot_and_target(screenshot(x)),
+        "the window does not show the robot",
+    )
+    assert process.poll() is None
     agent = clone / "rl-trained-agents" / "PandaReach_PPO_v2_ee_dense_1.zip"
     if script == "train":  # let it come to train
         eventually(agent.exists)
