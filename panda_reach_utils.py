@@ -27,7 +27,6 @@ import numpy as np
 import rich.box
 import rich.console
 import rich.table
-import scipy.stats
 import torch
 import typeguard
 import tyro
@@ -511,6 +510,8 @@ def evaluate(
 
 def summary(episodes: Sequence[Episode]) -> dict[str, Any]:
     """Means over ``episodes``; the success rate with its 95% Wilson interval."""
+    import scipy.stats  # here: it takes longer to import than all else but PyTorch
+
     successes = sum(episode.success for episode in episodes)
     interval = scipy.stats.binomtest(successes, len(episodes)).proportion_ci(method="wilson")
     steps = [e.steps_to_goal for e in episodes if e.steps_to_goal is not None]
