@@ -205,6 +205,7 @@ def make_model(
     if goal_scale:
         policy_kwargs["features_extractor_class"] = utils.RelativeGoal
         policy_kwargs["features_extractor_kwargs"] = {"scale": goal_scale}
+    # All in this process: of two cores, the other one plays the live evaluation meanwhile.
     env = make_vec_env(
         "PandaReach-v2",
         n_envs,
