@@ -35,7 +35,7 @@ def test_agent(
         episodes: of 50 steps; 100 if not given, 10 in a window, 5 in a recording.
         render: play in a window, in real time. The default: where there is a display.
         seed: of the goals; the same ones for the same seed.
-        record: write what is played, 25 frames a second; takes 10 s an episode.
+        record: write what is played, 25 frames a second; drawing an episode takes 10 s.
 
     Raises:
         UsageError: no such agent; a number out of range; a file that can't be written.
@@ -62,8 +62,8 @@ def test_agent(
     try:
         for i in bar:
             played.append(utils.play_episode(policy, env, seed if i == 0 else None, on_step))
-    except (WindowClosed, KeyboardInterrupt):
-        pass  # the table and the recording tell of the episodes that were played
+    except (WindowClosed, KeyboardInterrupt):  # table and recording are of what was played
+        print(f"Stopped after {len(played):,} of {episodes:,} episodes.")
     env.close()
     if played:
         utils.print_table(model.stem, played)

@@ -1,6 +1,7 @@
 """Train PPO to bring the Franka Panda's hand to a goal."""
 
 import inspect
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -164,7 +165,7 @@ def train(
         run,
         episodes,
         steps=f"{model.num_timesteps:,}",
-        seconds=f"{seconds:.1f}",
+        seconds=f"{seconds:.1f}" + (", since it was resumed" if resume else ""),
         seed=str(seed),
     )
     player = utils.ROOT / "panda_reach_test_agent.py"
@@ -223,7 +224,7 @@ def make_model(
     )
 
 
-def check(**hparams: float) -> None:
+def check(**hparams: Any) -> None:
     """Raises UsageError for a number with which PPO can't run, or not in this memory."""
     between = {
         "total_timesteps": (1, 10**12),
@@ -248,8 +249,10 @@ def check(**hparams: float) -> None:
         utils.check_range(low, high, **{name: hparams[name]})
     rollout = hparams["n_steps"] * hparams["n_envs"]
     if rollout % hparams["batch_size"]:
+        divisor = math.gcd(hparams["batch_size"], rollout)
         raise utils.UsageError(
-            f"--batch-size {hparams['batch_size']} must divide --n-steps x --n-envs = {rollout}"
+            f"--batch-size {hparams['batch_size']} must divide --n-steps x --n-envs = {rollout}: "
+            f"try --batch-size {divisor if divisor > 1 else rollout}"
         )
 
 

@@ -86,9 +86,8 @@ def cli(function: Callable[..., int | None]) -> NoReturn:
         with contextlib.redirect_stderr(box):
             call = tyro.cli(parse, prog=Path(sys.argv[0]).name)
     except SystemExit as stop:
-        if stop.code:  # tyro draws a box of several lines: its words in one
-            words = re.sub(r"─+[^│]*|[│╭╮╰╯]", " ", box.getvalue().split("╮", 1)[-1])
-            _fail(" ".join(words.split()))
+        if stop.code:
+            _fail(_in_one_line(box.getvalue()))
         raise
     # TensorBoard's thread meets a full disk first, and raises it here too: once will do.
     threading.excepthook = lambda failed: (
@@ -100,7 +99,10 @@ def cli(function: Callable[..., int | None]) -> NoReturn:
         sys.exit(code)
     except (UsageError, panda_reach_env.DisplayError) as mistake:
         _fail(str(mistake))
-    except (panda_reach_env.WindowClosed, KeyboardInterrupt):
+    except KeyboardInterrupt:  # before there was anything to save or to tell
+        print("Stopped.", file=sys.stderr)
+        sys.exit(0)
+    except panda_reach_env.WindowClosed:
         sys.exit(0)
     except OSError as error:
         gone = error.errno == errno.EPIPE  # the reader of our output: `| head -1`
@@ -112,6 +114,20 @@ def cli(function: Callable[..., int | None]) -> NoReturn:
         if gone:
             sys.exit(0)
         _fail(f"cannot write {error.filename or 'any more'}: {error.strerror}")
+
+
+def _in_one_line(box: str) -> str:
+    """What tyro says of a wrong command line, in a box of several lines."""
+    words = " ".join(re.sub(r"─+[^│]*|[│╭╮╰╯]", " ", box.split("╮", 1)[-1]).split())
+    number = re.match(  # where one was expected, tyro tells of Python's types
+        r"Error parsing (--\S+): .*?(?:from \[|base 10: |to float: )(.*?)(?:\]\. Got| Arg)"
+        r".* helptext: --\S+ (INT|FLOAT) ",
+        words,
+    )
+    if number is None:
+        return words
+    flag, value, kind = number.groups()
+    return f"{flag} is {value}, but must be a {'whole ' if kind == 'INT' else ''}number"
 
 
 def _fail(message: str) -> NoReturn:
@@ -386,7 +402,10 @@ def restore(model: PPO, path: Path) -> None:
             if len(shapes) > 1 or not state["step"] >= 0:
                 raise ValueError("another optimizer")
     except Exception:  # see read_agent
-        raise UsageError(f"{path} is an agent of another kind than this run's") from None
+        raise UsageError(
+            f"{path} is an agent of another kind than this run's: with another --control-type "
+            "or --goal-scale, or not trained by this script"
+        ) from None
     model.num_timesteps = agent.num_timesteps
 
 
@@ -541,7 +560,11 @@ def print_table(title: str, episodes: Sequence[Episode], **more: str) -> None:
     table.add_row("mean return, sparse", f"{result['mean_sparse_return']:.2f}")
     table.add_row("mean final distance", f"{result['mean_final_distance'] * 1000:.1f} mm")
     table.add_row("worst final distance", f"{result['worst_final_distance'] * 1000:.1f} mm")
-    table.add_row("mean steps to the goal", f"{result['mean_steps_to_goal']:.1f} of 50")
+    got_there = sum(e.steps_to_goal is not None for e in episodes)
+    steps = f"{result['mean_steps_to_goal']:.1f} of 50" if got_there else "-"
+    if 0 < got_there < len(episodes):  # many of those may have been close from the start
+        steps += f", where it was reached ({got_there:,} of {len(episodes):,})"
+    table.add_row("mean steps to the goal", steps)
     for name, value in more.items():
         table.add_row(name, value)
     console = rich.console.Console(highlight=False)

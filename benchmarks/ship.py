@@ -26,9 +26,9 @@ Each made by the training script's defaults for its variant, only longer, and ju
 {episodes:,} goals that it was not trained on (seed {seed:,}). [What can be hoped
 for](../benchmarks/README.md#what-can-be-hoped-for) tells how good these numbers can be. This table
 is written by `python benchmarks/ship.py`; with `--train`, the agents are first trained anew, in
-their place, by the commands below. For `joints` and the dense reward it is the most precise of
-three seeds, on goals that are neither training's nor these; the others have seed 0. Seconds are
-those of one core that also played the live evaluation.
+their place, by the commands below (by hand, leave out `--name`: these runs exist). For `joints` and
+the dense reward it is the most precise of three seeds, on goals that are neither training's nor
+these; the others have seed 0. Seconds are those of one core that also played the live evaluation.
 
 With `joints`, seven angles move a hand in three dimensions, and the observation tells of the hand
 only: the other four drift unseen, and now and then carry the hand millimetres or even centimetres

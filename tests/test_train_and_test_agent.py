@@ -2,6 +2,10 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -130,6 +134,14 @@ def test_name_and_hyperparameters_come_to_the_agent(run: Run, clone: Path) -> No
         (["--control-type", "arm"], ["arm"]),
         (["--total-timesteps", -5], ["--total-timesteps", "-5"]),
         (["--total-timesteps", 0], ["--total-timesteps"]),
+        (
+            ["--total-timesteps", "2e4"],
+            ["--total-timesteps is '2e4', but must be a whole number\n"],
+        ),
+        (["--gamma", "0,9"], ["--gamma is '0,9', but must be a number\n"]),
+        (["--vf-coef", "x'y"], ['--vf-coef is "x\'y", but must be a number\n']),
+        (["--n-envs", 1], ["try --batch-size 32\n"]),
+        (["--n-envs", 1, "--n-steps", 33], ["try --batch-size 33\n"]),
         (["--n-envs", 0], ["--n-envs"]),
         (["--n-envs", 10**6], ["--n-envs"]),
         (["--n-steps", 0], ["--n-steps"]),
@@ -165,6 +177,34 @@ def test_the_shipped_agent_plays_without_a_model(run: Run) -> None:
     assert again.stdout == result.stdout
     other = run("panda_reach_test_agent.py", "--episodes", 20, "--seed", 1)
     assert other.stdout != result.stdout
+
+
+def test_steps_to_the_goal_are_of_the_episodes_that_got_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def episode(steps_to_goal: int | None) -> utils.Episode:
+        return utils.Episode(False, -1.0, -50.0, 0.1, steps_to_goal)
+
+    for steps, shown in (
+        ([2, 4], "3.0 of 50"),
+        ([0, None, 4], "2.0 of 50, where it was reached (2 of 3)"),
+        ([None, None], "-"),
+    ):
+        utils.print_table("arm", [episode(n) for n in steps])
+        assert row(capsys.readouterr().out, "mean steps to the goal") == shown
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_playing_with_the_table_of_what_was_played(clone: Path) -> None:
+    command = [sys.executable, "-u", str(clone / "panda_reach_test_agent.py"), "--episodes=100000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as playing:
+        assert playing.stdout and "Playing" in playing.stdout.readline()
+        time.sleep(2)
+        playing.send_signal(signal.SIGINT)
+        output, _ = playing.communicate(timeout=60)
+    assert playing.returncode == 0
+    (played,) = re.findall(r"Stopped after (.*) of 100,000 episodes", output)
+    assert row(output, "episodes (held-out goals)") == played
 
 
 def test_an_agent_of_stable_baselines3s_own_plays(run: Run, tmp_path: Path) -> None:

@@ -174,6 +174,7 @@ def test_resume_takes_what_is_given_beside_it(run: Run, clone: Path) -> None:
     more = ("--learning-rate", 0.001, "--adam-beta2", 0.9)
     result = run(*resume, "--total-timesteps", 2048, *more)
     assert (result.returncode, result.stderr) == (0, "")
+    assert "since it was resumed" in result.stdout
     arguments = utils.read_agent(agent).arguments
     assert (arguments["control_type"], arguments["gamma"]) == ("joints", 0.6)
     assert arguments["learning_rate"] == 0.001
@@ -600,6 +601,14 @@ def test_any_command_line_is_a_call_or_one_line(
     else:
         assert result.stderr == ""
         inspect.signature(script).bind(**given)
+
+
+def test_ctrl_c_where_nothing_is_to_be_saved_is_told_in_one_word() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    result = call(interrupted)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "Stopped.\n")
 
 
 # ------------------------------------------------------------------ numbers
