@@ -127,7 +127,8 @@ def test_scripts_open_a_window_and_end_with_it(
     else:
         process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
-    assert errors == ""
+    early = end == "ctrl-c" and script != "train"  # it may not have come to play yet
+    assert errors in ("", "Stopped.\n" if early else "")
     assert "Traceback" not in output
     assert "thread" not in output.lower()  # PyBullet's chatter
     assert process.returncode == (130 if script == "train" else 0), output
