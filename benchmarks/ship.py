@@ -28,7 +28,7 @@ for](../benchmarks/README.md#what-can-be-hoped-for) tells how good these numbers
 is written by `python benchmarks/ship.py`; with `--train`, the agents are first trained anew, in
 their place, by the commands below (by hand, leave out `--name`: these runs exist). For `joints` and
 the dense reward it is the most precise of three seeds, on goals that are neither training's nor
-these; the others have seed 0. Seconds are those of one core that also played the live evaluation.
+these; the others have seed 0. Seconds are those of training, on two cores.
 
 With `joints`, seven angles move a hand in three dimensions, and the observation tells of the hand
 only: the other four drift unseen, and now and then carry the hand millimetres or even centimetres
