@@ -224,7 +224,7 @@ def make_model(
     )
 
 
-def check(**hparams: Any) -> None:
+def check(**hparams: float) -> None:
     """Raises UsageError for a number with which PPO can't run, or not in this memory."""
     between = {
         "total_timesteps": (1, 10**12),
@@ -249,7 +249,7 @@ def check(**hparams: Any) -> None:
         utils.check_range(low, high, **{name: hparams[name]})
     rollout = hparams["n_steps"] * hparams["n_envs"]
     if rollout % hparams["batch_size"]:
-        divisor = math.gcd(hparams["batch_size"], rollout)
+        divisor = math.gcd(int(hparams["batch_size"]), int(rollout))
         raise utils.UsageError(
             f"--batch-size {hparams['batch_size']} must divide --n-steps x --n-envs = {rollout}: "
             f"try --batch-size {divisor if divisor > 1 else rollout}"

@@ -542,6 +542,7 @@ def summary(episodes: Sequence[Episode]) -> dict[str, Any]:
         "mean_sparse_return": float(np.mean([e.sparse_return for e in episodes])),
         "mean_final_distance": float(np.mean([e.final_distance for e in episodes])),
         "worst_final_distance": max(e.final_distance for e in episodes),
+        "came_to_goal": len(steps),
         "mean_steps_to_goal": float(np.mean(steps)) if steps else math.nan,
     }
 
@@ -560,10 +561,10 @@ def print_table(title: str, episodes: Sequence[Episode], **more: str) -> None:
     table.add_row("mean return, sparse", f"{result['mean_sparse_return']:.2f}")
     table.add_row("mean final distance", f"{result['mean_final_distance'] * 1000:.1f} mm")
     table.add_row("worst final distance", f"{result['worst_final_distance'] * 1000:.1f} mm")
-    got_there = sum(e.steps_to_goal is not None for e in episodes)
-    steps = f"{result['mean_steps_to_goal']:.1f} of 50" if got_there else "-"
-    if 0 < got_there < len(episodes):  # many of those may have been close from the start
-        steps += f", where it was reached ({got_there:,} of {len(episodes):,})"
+    came = result["came_to_goal"]
+    steps = f"{result['mean_steps_to_goal']:.1f} of 50" if came else "-"
+    if 0 < came < len(episodes):  # many of those may have been close from the start
+        steps += f", where it was reached ({came:,} of {len(episodes):,})"
     table.add_row("mean steps to the goal", steps)
     for name, value in more.items():
         table.add_row(name, value)

@@ -54,7 +54,7 @@ def installs(
     lines.append(
         f"\nOn {platform.system()} {platform.machine()}, {os.cpu_count()} cores, with nothing in "
         "a cache; how fast packages come is the network's. PyTorch's CUDA build is what pip takes "
-        "by itself; the CPU build was at hand for one Python (`--find-links`)."
+        "by itself; CPU: where that build was at hand (`--find-links`)."
     )
     report.insert(ROOT / "docs" / "INSTALL.md", "installs", "\n".join(lines))
 
