@@ -16,14 +16,15 @@ test: $(VENV)/installed-dev screen
 	$(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
 docs: $(VENV)/installed-dev
-	$(BIN)/python docs/make_pictures.py
+	$(BIN)/python -m docs.make_pictures
+	$(BIN)/python -m docs.run_notebook
 
 benchmark: $(VENV)/installed-dev
-	$(BIN)/python benchmarks/benchmark.py
+	$(BIN)/python -m benchmarks.benchmark
 
 $(VENV)/installed: requirements.txt constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else "Python 3.10 to 3.13 is needed, and $(PYTHON) is %d.%d: try PYTHON=python3.11 make ..." % v)'
-	@echo "Installing into $(VENV): some minutes, as PyTorch is large; more on Python 3.12 and 3.13, to build PyBullet."
+	@echo "Installing into $(VENV): a minute or two, as PyTorch is large."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --requirement requirements.txt
 	@touch $@
@@ -42,7 +43,6 @@ screen:
 
 # After a change of the requirements: the versions of everything, for CPython 3.10 and later.
 constraints: $(VENV)/installed-dev
-	$(BIN)/pip install --quiet uv
 	sed '/^-/d; / @ /d' requirements.txt requirements-dev.txt | $(BIN)/uv pip compile --quiet \
 	  --universal --python-version 3.10 --no-annotate \
 	  --custom-compile-command 'make constraints' --output-file constraints.txt -

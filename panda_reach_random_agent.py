@@ -1,36 +1,40 @@
-"""See that the installation works: the spaces, then random actions."""
+"""Check the installation: print the spaces, then take random actions."""
 
 import itertools
 import time
 
-import gymnasium as gym
+from panda_rl import cli
+from panda_rl.env import ControlType, RewardType
+from panda_rl.errors import WindowClosed
+from panda_rl.window import wanted
 
-import panda_reach_utils as utils
-from panda_reach_env import ControlType, RewardType, WindowClosed, has_display
+import gymnasium as gym
 
 
 def random_agent(
     control_type: ControlType = "ee",
     reward_type: RewardType = "sparse",
-    render: bool = has_display(),
-    episodes: utils.OptionalInt = None,
-    seed: utils.OptionalInt = None,
+    render: cli.Flag = False,
+    no_render: cli.Flag = False,
+    episodes: cli.OptionalInt = None,
+    seed: cli.OptionalInt = None,
 ) -> None:
-    """Take random actions in PandaReach-v2, to see that the installation works.
+    """Take random actions in PandaReach-v2, to check the installation.
 
     Args:
         control_type: what an action moves: the hand (ee) or the seven joints.
         reward_type: minus the distance (dense), or -1 away from the goal (sparse).
-        render: play in a window, in real time. The default: where there is a display.
+        render: play in a window, in real time. The default where there is a display.
+        no_render: play without a window.
         episodes: of 50 steps; 10 if not given, in a window until it is closed.
         seed: of the goals and the actions; new ones each time if not given.
 
     Raises:
-        UsageError: fewer than one episode, or a negative seed.
-        DisplayError: ``render`` without a display.
+        UsageError: fewer than one episode, a negative seed, or no display to render on.
     """
-    utils.check_range(1, 10**9, episodes=episodes)
-    utils.check_range(0, 2**32 - 1, seed=seed)
+    cli.check_range(1, 10**9, episodes=episodes)
+    cli.check_range(0, 2**32 - 1, seed=seed)
+    render = wanted(render, no_render)
     env = gym.make(
         "PandaReach-v2",
         render_mode="human" if render else None,
@@ -43,18 +47,19 @@ def random_agent(
     for name, space in env.observation_space.items():
         print(f"  {name}: {space}")
     if render:
-        print("Random actions in a window, in real time; close it or press Ctrl-C to end.")
+        cli.say("Random actions in a window, in real time. Close it or press Ctrl-C to stop.")
     else:
-        print("Random actions without a window" + ("." if has_display() else " (no display)."))
+        cli.say("Random actions without a window" + ("." if no_render else " (no display)."))
 
     env.action_space.seed(seed)
     steps, start = 0, time.perf_counter()
     try:
         for episode in range(episodes or 10) if episodes or not render else itertools.count():
             env.reset(seed=seed if episode == 0 else None)
-            truncated = False
-            while not truncated:
-                _, _, _, truncated, _ = env.step(env.action_space.sample())
+            terminated = truncated = False
+            while not (terminated or truncated):
+                action = env.action_space.sample()
+                observation, reward, terminated, truncated, info = env.step(action)
                 steps += 1
     except (WindowClosed, KeyboardInterrupt):
         pass
@@ -64,4 +69,4 @@ def random_agent(
 
 
 if __name__ == "__main__":
-    utils.cli(random_agent)
+    cli.run(random_agent)

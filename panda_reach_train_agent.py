@@ -1,260 +1,244 @@
-"""Train PPO to bring the Franka Panda's hand to a goal."""
+"""Train PPO to move the Panda's hand to a goal.
 
-import inspect
-import math
+From top to bottom: the numbers, the environment and PPO, then learning, saving and judging.
+"""
+
+import sys
 import time
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from panda_rl import agents, callbacks, cli, configs, evaluation, files, interrupts, workers
+from panda_rl.env import ControlType, RewardType
+from panda_rl.errors import UsageError
+from panda_rl.features import RelativeGoal
+from panda_rl.rewards import EffortPenalty
 
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.logger import configure
 from stable_baselines3.common.utils import LinearSchedule
-
-import panda_reach_callbacks as callbacks
-import panda_reach_utils as utils
-from panda_reach_env import ControlType, RewardType, require_display
-
-# Where the variants want different numbers. All others are the defaults below.
-# gamma, gae_lambda: a distance says at once how good an action was, and most of all where an
-#   action is the way itself (ee); where only being at the goal is rewarded, look further ahead.
-# learning_rate, n_epochs: passes cost time, and fewer of them want larger steps.
-# n_steps, batch_size: the more there is to coordinate or to find out, the less noise an
-#   update may have. Eight times n_steps is what it learns from.
-# log_std_init: noise on three numbers finds the way; as much of it on seven drowns it.
-# vf_coef: with 0.5, some seeds of joints stay at 95% of the goals.
-# fmt: off
-RECIPE: dict[tuple[str, str], dict[str, Any]] = {
-    ("ee", "dense"): dict(
-        total_timesteps=20_480, gamma=0.5, gae_lambda=0.8, learning_rate=2e-3,
-        n_epochs=10, n_steps=32, batch_size=64, log_std_init=-0.25, vf_coef=0.5),
-    ("joints", "dense"): dict(
-        total_timesteps=20_480, gamma=0.7, gae_lambda=0.8, learning_rate=3e-3,
-        n_epochs=6, n_steps=64, batch_size=64, log_std_init=-0.5, vf_coef=0.1),
-    ("ee", "sparse"): dict(
-        total_timesteps=30_720, gamma=0.8, gae_lambda=0.9, learning_rate=2e-3,
-        n_epochs=10, n_steps=128, batch_size=128, log_std_init=-0.5, vf_coef=0.5),
-    ("joints", "sparse"): dict(
-        total_timesteps=40_960, gamma=0.8, gae_lambda=0.9, learning_rate=2e-3,
-        n_epochs=10, n_steps=128, batch_size=128, log_std_init=-0.5, vf_coef=0.1),
-}
-# fmt: on
+from stable_baselines3.common.vec_env import VecEnv
 
 
-@utils.resumable
-def train(
-    control_type: ControlType = "ee",
-    reward_type: RewardType = "dense",
-    total_timesteps: utils.OptionalInt = None,
-    n_envs: int = 8,
-    seed: int = 0,
-    render: bool = False,
-    name: utils.OptionalStr = None,
-    resume: utils.OptionalPath = None,
-    wandb: bool = False,
-    learning_rate: utils.OptionalFloat = None,
-    n_steps: utils.OptionalInt = None,
-    batch_size: utils.OptionalInt = None,
-    n_epochs: utils.OptionalInt = None,
-    gamma: utils.OptionalFloat = None,
-    gae_lambda: utils.OptionalFloat = None,
-    clip_range: float = 0.3,
-    ent_coef: float = 0.0,
-    vf_coef: utils.OptionalFloat = None,
-    max_grad_norm: float = 0.5,
-    log_std_init: utils.OptionalFloat = None,
-    adam_beta2: float = 0.99,
-    goal_scale: float = 8.0,
-) -> int:
-    """Train PPO on PandaReach-v2 and save the agent and its curves.
+@dataclass(frozen=True)
+class Config:
+    """Train PPO on PandaReach-v2, and save the agent and its curves.
 
     The agent goes to rl-trained-agents/<run>.zip, its curves to runs/<run>/.
 
-    Args:
-        control_type: what an action moves: the hand (ee) or the seven joints.
-        reward_type: minus the distance (dense), or -1 away from the goal (sparse).
-        total_timesteps: steps of experience; 20,480 (dense), 30,720 (ee
-            sparse) or 40,960 (joints sparse).
-        n_envs: environments stepped in turn, one action of each at a time.
-        seed: of the goals, the weights and the exploration.
-        render: open a window with an arm that the policy drives as it learns.
-        name: of the run; PandaReach_PPO_v2_<control>_<reward>_<n> if not given.
-        resume: a saved agent to go on from, in the same run.
-        wandb: log to Weights & Biases as well; offline without a login.
-        learning_rate: Adam's at the start, falling linearly to 0; 3e-3 for
-            joints dense, else 2e-3.
-        n_steps: steps of each environment between updates; 32 for
-            ee dense, 64 for joints dense, 128 for sparse.
-        batch_size: steps in a minibatch; 64 (dense), 128 (sparse).
-        n_epochs: passes over the experience at each update; 6 for
-            joints dense, else 10.
-        gamma: discount of the next step's reward; 0.5 for
-            ee dense, 0.7 for joints dense, 0.8 for sparse.
-        gae_lambda: bias (0) or variance (1) of advantages; 0.8 (dense), 0.9 (sparse).
-        clip_range: how far an update may move an action's probability.
-        ent_coef: weight of the entropy bonus.
-        vf_coef: weight of the value loss; 0.5 (ee), 0.1 (joints).
-        max_grad_norm: longest gradient.
-        log_std_init: log of the exploration noise's standard deviation at the
-            start; -0.25 with ee dense, else -0.5.
-        adam_beta2: decay of Adam's mean of squared gradients.
-        goal_scale: what the network sees the way to the goal multiplied by,
-            per m; 0 for Stable-Baselines3's own input.
-
-    Returns:
-        The exit code: 0, or 128 + the signal that stopped it (130 for Ctrl-C or a
-        closed window, 143 for SIGTERM); the agent is saved all the same.
-
-    Raises:
-        UsageError: an argument that can't be; a run that exists; a folder or a disk
-            that can't be written; training that diverged.
-        DisplayError: ``render`` without a display.
+    Each variant has defaults of its own: --control-type joints --help shows them.
     """
-    hparams = resolve(**locals())
-    check(**hparams)
-    if resume and name:
-        raise utils.UsageError("--resume goes on in the same run: leave out --name")
-    if render:
-        require_display()
-    total_timesteps = hparams["total_timesteps"]
-    model = make_model(**hparams)
-    vars(model)["arguments"] = hparams  # go into the zip, for --resume
 
-    tracking = callbacks.WeightsAndBiases() if wandb else None
-    if resume is None:
-        run = utils.new_run(name, f"PandaReach_PPO_v2_{control_type}_{reward_type}")
-        agent = utils.AGENTS / f"{run}.zip"
-    else:
-        run, agent = resume.stem, resume
-        utils.restore(model, resume)
-        if model.num_timesteps >= total_timesteps:
-            raise utils.UsageError(
-                f"{resume} has its {model.num_timesteps:,} steps: "
-                "to go on, give a larger --total-timesteps"
-            )
-        # Other goals than at the start, and never the held-out ones.
-        model.set_random_seed((seed + model.num_timesteps) % (utils.HELD_OUT_SEED - n_envs))
-    if tracking:
-        tracking.start(run, hparams)
-    model.set_logger(configure(str(utils.RUNS / run), ["tensorboard"]))
+    control_type: ControlType = "ee"
+    """What an action moves: the hand (ee) or the seven joints."""
+    reward_type: RewardType = "dense"
+    """Minus the distance (dense), or -1 away from the goal (sparse)."""
+    total_timesteps: int = 20_480
+    """Steps of experience."""
+    seed: int = 0
+    """Of the goals, the weights and the exploration."""
 
-    start = time.perf_counter()
-    with callbacks.Watchers(model, agent, hparams, render) as watchers:
-        model.learn(
-            total_timesteps - model.num_timesteps,
-            callback=watchers,
-            reset_num_timesteps=resume is None,
-        )
-        seconds = time.perf_counter() - start
-        if not watchers.stopped_by:
-            policy, env = utils.load_agent(agent)  # what is judged is what was saved
-            episodes = utils.evaluate(policy, env, 100)
-            env.close()
-    model.logger.close()
-    if model.env:
-        model.env.close()
-    if tracking:
-        tracking.finish(agent)
+    n_envs: int = 8
+    """Environments, each with a goal of its own."""
+    n_steps: int = 32
+    """Steps of each environment between updates."""
+    batch_size: int = 64
+    """Steps in a minibatch."""
+    n_epochs: int = 10
+    """Passes over the experience at each update."""
+    learning_rate: float = 2e-3
+    """Adam's at the start. It falls linearly to 0."""
+    gamma: float = 0.5
+    """Discount. 0 counts only the next reward, 1 all of them alike."""
+    gae_lambda: float = 0.8
+    """Advantages: 0 for low variance, 1 for low bias."""
+    clip_range: float = 0.3
+    """Beyond this change of an action's probability, an update gains nothing."""
+    ent_coef: float = 0.0
+    """Weight of the entropy bonus."""
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+    max_grad_norm: float = 0.5
+    """Longer gradients are cut to this length."""
+    log_std_init: float = -0.25
+    """Log of the exploration noise's standard deviation at the start."""
+    adam_beta2: float = 0.99
+    """Decay of Adam's average of squared gradients."""
+    goal_scale: float = 8.0
+    """Scale of the goal-direction input (1/m). 0: Stable-Baselines3's own input."""
+    effort_coef: float = 3e-4
+    """Weight of the effort penalty: reward lost for an action of length 1."""
 
-    if watchers.stopped_by:
-        print(f"Stopped at {model.num_timesteps:,} of {total_timesteps:,} steps. To go on:")
-        print(" ", utils.command("python", Path(__file__), "--resume", agent))
-        return 128 + watchers.stopped_by
-    utils.print_table(
-        run,
-        episodes,
-        steps=f"{model.num_timesteps:,}",
-        seconds=f"{seconds:.1f}" + (", since it was resumed" if resume else ""),
-        seed=str(seed),
+    name: cli.OptionalStr = None
+    """Of the run; PandaReach_PPO_v2_<control>_<reward>_<n> if not given."""
+    resume: cli.OptionalPath = None
+    """A saved agent to go on from."""
+    n_workers: cli.OptionalInt = None
+    """Processes that simulate; one for each core if not given. 0: only this one."""
+    render: cli.Flag = False
+    """Open a window with an arm that the policy drives as it learns."""
+    wandb: cli.Flag = False
+    """Log to Weights & Biases as well; offline without a login."""
+
+
+# A recipe for each variant, by what differs from ee dense.
+#   gamma, gae_lambda: a dense reward says at once how good an action was, most clearly where
+#     an action is the direction itself (ee). A sparse one makes it look further ahead.
+#   n_epochs, learning_rate: passes cost time; fewer of them need larger steps.
+#   n_steps, batch_size: the more there is to coordinate or to explore, the more an
+#     update should average over.
+#   log_std_init: seven-dimensional actions need less exploration noise.
+#   vf_coef: with 0.5, some seeds of joints get stuck at 95% of the goals.
+#   effort_coef: what costs nothing drifts, above all the joints that a point does not need.
+RECIPES = {
+    ("ee", "dense"): Config(),
+    ("joints", "dense"): Config(
+        control_type="joints",
+        n_steps=64,
+        n_epochs=6,
+        learning_rate=3e-3,
+        gamma=0.7,
+        log_std_init=-0.5,
+        vf_coef=0.1,
+        effort_coef=3e-3,
+    ),
+    ("ee", "sparse"): Config(
+        reward_type="sparse",
+        total_timesteps=30_720,
+        n_steps=128,
+        batch_size=128,
+        gamma=0.8,
+        gae_lambda=0.9,
+        log_std_init=-0.5,
+        effort_coef=1e-2,
+    ),
+    ("joints", "sparse"): Config(
+        control_type="joints",
+        reward_type="sparse",
+        total_timesteps=40_960,
+        n_steps=128,
+        batch_size=128,
+        gamma=0.8,
+        gae_lambda=0.9,
+        log_std_init=-0.5,
+        vf_coef=0.1,
+        effort_coef=2e-2,
+    ),
+}
+
+
+def make_env(config: Config) -> VecEnv:
+    """PandaReach-v2, ``n_envs`` times.
+
+    Each environment has its own simulator and its own seed, so what PPO learns does not
+    depend on how many processes simulate.
+    """
+    return make_vec_env(
+        "PandaReach-v2",
+        config.n_envs,
+        seed=config.seed,
+        env_kwargs={"control_type": config.control_type, "reward_type": config.reward_type},
+        wrapper_class=partial(EffortPenalty, coef=config.effort_coef),
+        **workers.spread(config.n_workers),
     )
-    player = utils.ROOT / "panda_reach_test_agent.py"
-    print("Watch it: ", utils.command("python", player, agent))
-    print("Its curve:", utils.command("tensorboard", "--logdir", utils.RUNS))
-    return 0
 
 
-def resolve(**flags: Any) -> dict[str, Any]:
-    """A run's hyperparameters: the flags that are given, else the recipe's, else the defaults."""
-    flags = {name: p.default for name, p in inspect.signature(train).parameters.items()} | flags
-    given = {n: v for n, v in flags.items() if v is not None and n not in utils.NOT_SAVED}
-    return RECIPE[flags["control_type"], flags["reward_type"]] | given
-
-
-def make_model(
-    *,
-    control_type: ControlType,
-    reward_type: RewardType,
-    total_timesteps: int,  # learn()'s
-    n_envs: int,
-    seed: int,
-    learning_rate: float,
-    log_std_init: float,
-    adam_beta2: float,
-    goal_scale: float,
-    **hparams: Any,
-) -> PPO:
-    """The lesson: what PPO is given. What is not named here goes to it as it is."""
-    # The network is so small that a second thread costs more than it brings, and one
-    # thread adds up in one order: the same seed gives the same agent.
+def make_model(config: Config, env: VecEnv) -> PPO:
+    # The networks are so small that a second thread costs more than it brings. One thread
+    # also adds up in one order, so that the same seed gives the same agent.
     torch.set_num_threads(1)
     policy_kwargs: dict[str, Any] = {
-        "log_std_init": log_std_init,
-        # fused: all parameters in one call, which is faster for small ones
-        "optimizer_kwargs": {"betas": (0.9, adam_beta2), "fused": True},
+        "log_std_init": config.log_std_init,
+        # fused: one call updates all parameters, which is faster for small ones
+        "optimizer_kwargs": {"betas": (0.9, config.adam_beta2), "fused": True},
     }
-    if goal_scale:
-        policy_kwargs["features_extractor_class"] = utils.RelativeGoal
-        policy_kwargs["features_extractor_kwargs"] = {"scale": goal_scale}
-    # All in this process: of two cores, the other one plays the live evaluation meanwhile.
-    env = make_vec_env(
-        "PandaReach-v2",
-        n_envs,
-        seed=seed,
-        env_kwargs={"control_type": control_type, "reward_type": reward_type},
-    )
+    if config.goal_scale:
+        policy_kwargs["features_extractor_class"] = RelativeGoal
+        policy_kwargs["features_extractor_kwargs"] = {"scale": config.goal_scale}
     return PPO(
         "MultiInputPolicy",
         env,
-        learning_rate=LinearSchedule(learning_rate, 0.0, 1.0),
+        n_steps=config.n_steps,
+        batch_size=config.batch_size,
+        n_epochs=config.n_epochs,
+        learning_rate=LinearSchedule(config.learning_rate, 0.0, 1.0),
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+        clip_range=config.clip_range,
+        ent_coef=config.ent_coef,
+        vf_coef=config.vf_coef,
+        max_grad_norm=config.max_grad_norm,
         policy_kwargs=policy_kwargs,
-        seed=seed,
+        seed=config.seed,
         device="cpu",
-        **hparams,
     )
 
 
-def check(**hparams: float) -> None:
-    """Raises UsageError for a number with which PPO can't run, or not in this memory."""
-    between = {
-        "total_timesteps": (1, 10**12),
-        "n_envs": (1, 1000),
-        "n_steps": (1, 100_000),
-        "n_epochs": (1, 1000),
-        "batch_size": (2, 10**8),
-        # the held-out goals are drawn from HELD_OUT_SEED on
-        "seed": (0, utils.HELD_OUT_SEED - 1000),
-        "learning_rate": (0, 1000),
-        "gamma": (0, 1),
-        "gae_lambda": (0, 1),
-        "clip_range": (1e-6, 1000),
-        "ent_coef": (0, 1000),
-        "vf_coef": (0, 1000),
-        "max_grad_norm": (1e-6, 10**6),
-        "log_std_init": (-20, 5),
-        "adam_beta2": (0, 1 - 1e-9),
-        "goal_scale": (0, 10**6),
-    }
-    for name, (low, high) in between.items():
-        utils.check_range(low, high, **{name: hparams[name]})
-    rollout = hparams["n_steps"] * hparams["n_envs"]
-    if rollout % hparams["batch_size"]:
-        divisor = math.gcd(int(hparams["batch_size"]), int(rollout))
-        raise utils.UsageError(
-            f"--batch-size {hparams['batch_size']} must divide --n-steps x --n-envs = {rollout}: "
-            f"try --batch-size {divisor if divisor > 1 else rollout}"
+def train(config: Config) -> Path:
+    """Train, save and judge an agent.
+
+    Returns:
+        The agent's file.
+
+    Raises:
+        Stopped: by Ctrl-C, SIGTERM or a closed window. The agent is saved all the same.
+        UsageError: a number that can't be; a run that exists; a folder or a disk that can't
+            be written; no display to render on; training that diverged.
+        WorkerDied: a process that simulates is gone. The agent is saved.
+    """
+    configs.check(config)
+    agent = agents.read(config.resume) if config.resume else None
+    if agent and agent.num_timesteps >= config.total_timesteps:
+        raise UsageError(
+            f"{config.resume} has its {agent.num_timesteps:,} steps: "
+            "to go on, give a larger --total-timesteps"
         )
+    name = f"PandaReach_PPO_v2_{config.control_type}_{config.reward_type}"
+    start = time.perf_counter()
+    with (
+        files.run(config.name, name, config.resume) as (path, curves),
+        closing(make_env(config)) as env,
+        closing(evaluation.make_env(config.control_type, config.n_workers)) as held_out,
+    ):
+        model = make_model(config, env)
+        if agent:
+            agents.restore(model, agent)
+            # Other goals than at the start, and never held-out ones.
+            seeds = evaluation.CHOOSING_SEED - config.n_envs
+            model.set_random_seed((config.seed + agent.num_timesteps) % seeds)
+
+        # Evaluates and saves now and then, and saves when training is stopped or fails.
+        with callbacks.watching(model, held_out, path, curves, config) as watching:
+            model.learn(
+                config.total_timesteps - model.num_timesteps,
+                callback=watching,
+                reset_num_timesteps=agent is None,
+                progress_bar=sys.stdout.isatty(),
+            )
+            agents.save(model, path, configs.saved(config))
+        seconds = time.perf_counter() - start
+
+        # What is judged is what was saved, on goals that nothing was chosen by.
+        policy = agents.read(path).policy(env.observation_space, env.action_space)
+        goals = range(evaluation.JUDGING_SEED, evaluation.JUDGING_SEED + 100)
+        with interrupts.explained(f"Stopped during the evaluation: the agent is saved in {path}."):
+            episodes = evaluation.evaluate(policy, held_out, goals)
+    evaluation.print_table(
+        path.stem,
+        goals,
+        episodes,
+        steps=f"{model.num_timesteps:,}",
+        seconds=f"{seconds:.1f}" + (", since it was resumed" if agent else ""),
+        seed=f"{config.seed}",
+    )
+    print("Watch it: ", cli.command("python", files.ROOT / "panda_reach_test_agent.py", path))
+    print("Its curve:", cli.command("tensorboard", "--logdir", files.RUNS))
+    return path
 
 
 if __name__ == "__main__":
-    utils.cli(train)
+    cli.run(train, partial(configs.parse, RECIPES))

@@ -1,20 +1,27 @@
-"""How fast is PandaReach-v2 solved: our recipe, and others' ways, on one machine in one run.
+"""How fast is PandaReach-v2 solved? This recipe and other ways, on one machine in one run.
 
 Solved is the first snapshot, one every 1,024 steps, whose deterministic policy reaches all
 of 100 held-out goals. Snapshots are judged with the clock stopped. A run ends when it is
 solved, or at its method's limit. Results go to benchmarks/results.json after each run; a
 benchmark that was cut off goes on where it was.
+
+    python -m benchmarks.benchmark
 """
 
-import functools
+import dataclasses
 import json
 import platform
-import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import panda_reach_train_agent as ours
+from benchmarks import report
+from panda_rl import cli, evaluation
+from panda_rl.errors import UsageError
 
 import gymnasium as gym
 import rich.progress
@@ -26,17 +33,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
-import report  # noqa: E402
-
-import panda_reach_train_agent as ours  # noqa: E402
-import panda_reach_utils as utils  # noqa: E402
-
 EVERY = 1024  # steps between two snapshots
-GOALS = 100
-VARIANTS = ("ee dense", "joints dense", "ee sparse", "joints sparse")
+# The first 20 make the curve; the rest are only played once all of these are reached.
+GOALS = range(evaluation.JUDGING_SEED, evaluation.JUDGING_SEED + 100)
+DENSE = ("ee dense", "joints dense")
+SPARSE = ("ee sparse", "joints sparse")
 
 Make = Callable[[str, str, int], BaseAlgorithm]
 HER: dict[str, Any] = {
@@ -45,10 +46,10 @@ HER: dict[str, Any] = {
 }
 
 
-def recipe(control_type: str, reward_type: str, seed: int, **changes: Any) -> PPO:
-    """What panda_reach_train_agent.py trains with these flags, and no others."""
-    given = {"control_type": control_type, "reward_type": reward_type, "seed": seed} | changes
-    return ours.make_model(**ours.resolve(**given))
+def recipe(control_type: Any, reward_type: Any, seed: int, **changes: Any) -> PPO:
+    """What panda_reach_train_agent.py trains with these changes of its recipe."""
+    config = dataclasses.replace(ours.RECIPES[control_type, reward_type], seed=seed, **changes)
+    return ours.make_model(config, ours.make_env(config))
 
 
 def ppo_2022(control_type: str, reward_type: str, seed: int) -> PPO:
@@ -94,18 +95,13 @@ def sac_her(control_type: str, reward_type: str, seed: int) -> SAC:
     return SAC("MultiInputPolicy", env, **HER, seed=seed, device="cpu")
 
 
-# Each with its limit in steps, where a run that is not solved is given up.
-METHODS: dict[str, tuple[Make, int | None]] = {
-    "this recipe": (recipe, None),  # None: the recipe's own total_timesteps
-    "2022 script": (ppo_2022, 100_000),
-    "2022 snippet": (ppo_defaults, 100_000),
-    "TQC+HER": (tqc_her, 20_000),
-    "SAC+HER": (sac_her, 20_000),
-}
-COMPARED = tuple(METHODS)
+def make(control_type: str, reward_type: str) -> gym.Env:
+    return gym.make("PandaReach-v2", control_type=control_type, reward_type=reward_type)
+
 
 # The recipe with one of its numbers as Stable-Baselines3 has it.
 ABLATIONS: dict[str, dict[str, Any]] = {
+    "effort_coef 0": {"effort_coef": 0.0},
     "goal_scale 0 (SB3's input)": {"goal_scale": 0},
     "goal_scale 1": {"goal_scale": 1},
     "gamma 0.99": {"gamma": 0.99},
@@ -118,44 +114,49 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "vf_coef 0.5": {"vf_coef": 0.5},
     "adam_beta2 0.999": {"adam_beta2": 0.999},
 }
-METHODS |= {
-    name: (functools.partial(recipe, **changes), None) for name, changes in ABLATIONS.items()
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One way to solve the task, and what the README shows of it."""
+
+    make: Make
+    variants: tuple[str, ...]
+    seeds: int
+    limit: int | None = None
+    """Steps at which a run is given up; None for the recipe's own total_timesteps."""
+
+
+METHODS = {
+    "this recipe": Method(recipe, DENSE + SPARSE, seeds=10),
+    "2022 script": Method(ppo_2022, DENSE, seeds=5, limit=100_000),
+    "2022 snippet": Method(ppo_defaults, DENSE, seeds=5, limit=100_000),
+    "TQC+HER": Method(tqc_her, SPARSE, seeds=5, limit=20_000),
+    "SAC+HER": Method(sac_her, SPARSE, seeds=5, limit=20_000),
+} | {
+    name: Method(partial(recipe, **changes), DENSE + SPARSE, seeds=3)
+    for name, changes in ABLATIONS.items()
 }
-
-
-def unchanged(method: str, variant: str) -> bool:
-    """Whether it is an ablation of what this variant's recipe does not have."""
-    control_type, reward_type = variant.split()
-    recipe = ours.resolve(control_type=control_type, reward_type=reward_type)
-    return method in ABLATIONS and ABLATIONS[method].items() <= recipe.items()
-
-
-def make(control_type: str, reward_type: str) -> gym.Env:
-    return gym.make("PandaReach-v2", control_type=control_type, reward_type=reward_type)
 
 
 class Snapshots(BaseCallback):
     """Judges the policy every 1,024 steps, with the clock stopped, until it is solved.
 
     Args:
-        control_type: of the environment to judge in.
+        control_type: of the environments to judge in.
         limit: steps at which to give up.
-        clock: gives seconds; ``time.process_time`` for those of this process alone.
     """
 
-    def __init__(
-        self, control_type: str, limit: int, clock: Callable[[], float] = time.perf_counter
-    ) -> None:
+    def __init__(self, control_type: str, limit: int) -> None:
         super().__init__()
-        self.env = make(control_type, "dense")
+        self.env = evaluation.make_env(control_type)
         self.limit = limit
-        self.clock = clock
         self.curve: list[tuple[int, float, float]] = []  # steps, seconds, success rate
         self.solved = False
 
     def _on_training_start(self) -> None:
         self._judged = 0
-        self._start = self.clock()
+        self._start = time.perf_counter()
 
     def _on_rollout_start(self) -> None:  # the update of the steps so far is done
         if self.num_timesteps // EVERY > self._judged // EVERY and not self.solved:
@@ -169,17 +170,15 @@ class Snapshots(BaseCallback):
         return not self.solved and self._judged < self.limit
 
     def _judge(self) -> None:
-        pause = self.clock()
+        pause = time.perf_counter()
         policy = Normalized(self.model)
-        reached: list[bool] = []
-        # Twenty goals for the curve; the hundred only while all of them are reached.
-        while len(reached) < GOALS and (len(reached) < 20 or all(reached)):
-            seed = None if reached else utils.HELD_OUT_SEED
-            reached.append(utils.play_episode(policy, self.env, seed).success)
-        self.solved = len(reached) == GOALS and all(reached)
+        reached = [e.success for e in evaluation.evaluate(policy, self.env, GOALS[:20])]
+        if all(reached):
+            rest = evaluation.evaluate(policy, self.env, GOALS[20:])
+            self.solved = all(episode.success for episode in rest)
         self._judged = self.num_timesteps
         self.curve.append((self._judged, pause - self._start, sum(reached) / len(reached)))
-        self._start += self.clock() - pause
+        self._start += time.perf_counter() - pause
 
 
 class Normalized:
@@ -189,31 +188,32 @@ class Normalized:
         self.model = model
         self.normalization = model.get_vec_normalize_env()
 
-    def predict(self, observation: Any, deterministic: bool) -> tuple[Any, Any]:
+    def predict(self, observation: Any, *, deterministic: bool) -> tuple[Any, Any]:
         if self.normalization:
             observation = self.normalization.normalize_obs(observation)
         return self.model.predict(observation, deterministic=deterministic)
 
 
-def run(method: str, variant: str, seed: int) -> dict[str, Any]:
+def run(name: str, variant: str, seed: int) -> dict[str, Any]:
     """Train once; the curve up to the solution, or to the method's limit."""
     control_type, reward_type = variant.split()
-    build, limit = METHODS[method]
-    model = build(control_type, reward_type, seed)
-    total_timesteps = limit or ours.RECIPE[control_type, reward_type]["total_timesteps"]
-    snapshots = Snapshots(control_type, limit=total_timesteps)
-    model.learn(total_timesteps, callback=snapshots)
+    method = METHODS[name]
+    limit = method.limit or ours.RECIPES[control_type, reward_type].total_timesteps
+    model = method.make(control_type, reward_type, seed)
+    snapshots = Snapshots(control_type, limit)
+    model.learn(limit, callback=snapshots)
     if model.env:
         model.env.close()
     steps, seconds, _ = snapshots.curve[-1]
     return {
-        "method": method,
+        "method": name,
         "variant": variant,
         "seed": seed,
         "solved": snapshots.solved,
         "steps": steps,
         "seconds": round(seconds, 2),
         "curve": [(n, round(t, 2), rate) for n, t, rate in snapshots.curve],
+        "goals": GOALS.start,
         "machine": machine(),
     }
 
@@ -232,49 +232,55 @@ def machine() -> dict[str, str]:
     }
 
 
+def unchanged(name: str, variant: str) -> bool:
+    """Whether it is an ablation of what this variant's recipe does not have."""
+    control_type, reward_type = variant.split()
+    numbers = dataclasses.asdict(ours.RECIPES[control_type, reward_type])
+    return name in ABLATIONS and ABLATIONS[name].items() <= numbers.items()
+
+
 def benchmark(
-    methods: tuple[str, ...] = COMPARED,
-    variants: tuple[str, ...] = VARIANTS,
-    seeds: int = 5,
-    results: Path = HERE / "results.json",
+    methods: tuple[str, ...] = tuple(METHODS),
+    variants: tuple[str, ...] = DENSE + SPARSE,
+    seeds: cli.OptionalInt = None,
+    results: Path = report.RESULTS,
 ) -> None:
     """Train with each method on each variant, several seeds, one run after the other.
 
+    Without arguments it makes all that README.md shows, in hours.
+
     Args:
-        methods: "this recipe", "2022 script", "2022 snippet", "TQC+HER", "SAC+HER", or
-            any of ABLATIONS; "ablations" for all of these.
+        methods: some of METHODS.
         variants: "ee dense", "joints dense", "ee sparse", "joints sparse".
-        seeds: runs of each, with the seeds 0, 1, ...
+        seeds: runs of each, with the seeds 0, 1, ...; each method's own if not given.
         results: where the results are, and go; what is there is not run again.
     """
-    if methods == ("ablations",):
-        methods = tuple(ABLATIONS)
-    for given, known in ((methods, METHODS), (variants, VARIANTS)):
+    for given, known in ((methods, METHODS), (variants, DENSE + SPARSE)):
         for name in given:
             if name not in known:
-                raise utils.UsageError(f"{name!r} is none of {', '.join(known)}")
-    utils.check_range(1, 1000, seeds=seeds)
+                raise UsageError(f"{name!r} is none of {', '.join(known)}")
+    cli.check_range(1, 1000, seeds=seeds)
     torch.set_num_threads(1)
     done = json.loads(results.read_text()) if results.exists() else []
+    done = [run for run in done if run.get("goals") == GOALS.start]  # others don't compare
+    there = {(run["method"], run["variant"], run["seed"]) for run in done}
     todo = [
-        (method, variant, seed)
-        for seed in range(seeds)
+        (name, variant, seed)
+        for seed in range(seeds or 10)
+        for name in methods
         for variant in variants
-        for method in methods
-        if not unchanged(method, variant)
-        and not any((r["method"], r["variant"], r["seed"]) == (method, variant, seed) for r in done)
+        if variant in METHODS[name].variants
+        and seed < (seeds or METHODS[name].seeds)
+        and not unchanged(name, variant)
+        and (name, variant, seed) not in there
     ]
-    with rich.progress.Progress(
-        *rich.progress.Progress.get_default_columns(), rich.progress.TimeElapsedColumn()
-    ) as progress:
-        task = progress.add_task("", total=len(todo))
-        for method, variant, seed in todo:
-            progress.update(task, description=f"{method}, {variant}, seed {seed}")
-            done.append(run(method, variant, seed))
-            results.write_text(json.dumps(done, indent=None).replace('{"method"', '\n{"method"'))
-            progress.advance(task)
+    for name, variant, seed in rich.progress.track(todo):
+        print(f"{name}, {variant}, seed {seed}")
+        done.append(run(name, variant, seed))
+        done.sort(key=lambda r: (r["seed"], list(METHODS).index(r["method"])))
+        results.write_text(json.dumps(done).replace('{"method"', '\n{"method"'))
     report.report(results)
 
 
 if __name__ == "__main__":
-    utils.cli(benchmark)
+    cli.run(benchmark)

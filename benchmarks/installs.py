@@ -1,97 +1,103 @@
-"""Install into fresh environments, as the README says, and say how long it took.
+"""Install into fresh environments with no compiler, run an example, and write down the times.
 
-Writes its table to docs/INSTALL.md. Each install is followed by an episode of the random
-agent, or the training. Nothing is taken from a cache: what has to be built is built.
+`python -m benchmarks.installs` writes the table in docs/INSTALL.md. Nothing comes from a cache.
 """
 
+import argparse
 import os
 import platform
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-sys.path.insert(0, str(ROOT))
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "INSTALL.md"
+PYTHONS = ["python3.10", "python3.11", "python3.12", "python3.13"]
+PIP = "pip install -r clone/requirements.txt"
+UV = "uv run --no-project -p 3.12 --with-requirements requirements.txt panda_reach_train_agent.py"
+COMPILER = re.compile(r"(.*-)?(cc|c\+\+|[cg]\+\+|c89|c99|gcc|clang|clang\+\+|tcc)(-[\d.]+)?")
 
-import report  # noqa: E402
 
-import panda_reach_utils as utils  # noqa: E402
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pythons", nargs="*", default=PYTHONS, help="the interpreters' names")
+    parser.add_argument("--no-uv", dest="uv", action="store_false", help="skip uv")
+    options = parser.parse_args()
 
-
-def installs(
-    pythons: tuple[str, ...] = ("python3.10", "python3.11", "python3.12", "python3.13"),
-    uv: bool = True,
-) -> None:
-    """Install with pip for each Python, and with uv in one command, and run what is installed.
-
-    Args:
-        pythons: the interpreters' names.
-        uv: try `uv run` as well, with python3.11; uv must be installed.
-    """
-    missing = [name for name in (*pythons, *["uv"] * uv) if not shutil.which(name)]
+    missing = [name for name in [*options.pythons, *["uv"] * options.uv] if not shutil.which(name)]
     if missing:
-        raise utils.UsageError(f"not installed: {', '.join(missing)}")
-    lines = ["| with | typed | took | of it PyBullet | PyTorch's build |"]
-    lines.append("| --- | --- | --- | --- | --- |")
-    with tempfile.TemporaryDirectory() as folder:
-        clone = Path(folder) / "clone"
-        subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
-        for name in pythons:
-            lines.append(pip(name, clone))
+        parser.error(f"not installed: {', '.join(missing)}")
+
+    lines = ["| with | command | time | PyTorch | size |", "| --- | --- | --- | --- | --- |"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        subprocess.run(["git", "clone", "--quiet", ROOT, folder / "clone"], check=True)
+        environment = without_compiler(folder / "bin") | {"UV_CACHE_DIR": str(folder / "cache")}
+        for python in options.pythons:
+            lines.append(with_pip(python, folder, environment))
             print(lines[-1], flush=True)
-        if uv:
-            typed = "uv run --no-project -p 3.11 --with-requirements requirements.txt "
-            typed += "panda_reach_train_agent.py"
-            seconds = run(typed, clone, UV_CACHE_DIR=str(Path(folder) / "cache"))
-            lines.append(f"| uv | `{typed}` | {minutes(seconds)}, the training included | | |")
+        if options.uv:
+            seconds = run(UV, folder / "clone", environment)
+            lines.append(f"| uv | `{UV}` | {duration(seconds)}, training included | | |")
             print(lines[-1])
     lines.append(
-        f"\nOn {platform.system()} {platform.machine()}, {os.cpu_count()} cores, with nothing in "
-        "a cache; how fast packages come is the network's. PyTorch's CUDA build is what pip takes "
-        "by itself; CPU: where that build was at hand (`--find-links`)."
+        f"\n{platform.system()} {platform.machine()}, {os.cpu_count()} cores, no compiler on the "
+        "PATH, nothing cached; how long it takes is mostly the network. pip ran in the folder "
+        "above the clone. The size is that of the whole environment. CUDA is what pip chooses on "
+        "Linux; CPU where a local wheel of that build was at hand."
     )
-    report.insert(ROOT / "docs" / "INSTALL.md", "installs", "\n".join(lines))
+    page = PAGE.read_text()
+    pattern = r"(<!-- installs:.*?-->\n).*?(<!-- end of installs -->)"
+    text = "\n".join(lines)
+    PAGE.write_text(re.sub(pattern, lambda m: f"{m[1]}\n{text}\n\n{m[2]}", page, flags=re.S))
 
 
-def pip(name: str, clone: Path) -> str:
-    """The row of a fresh environment of one Python's."""
-    shutil.rmtree(clone / ".venv", ignore_errors=True)
-    run(f"{name} -m venv .venv", clone)
-    python = clone / ".venv" / "bin" / "python"
-    requirements = (clone / "requirements.txt").read_text()
-    pybullet = re.findall(r"^pybullet==\S+", requirements, re.MULTILINE)[0]
-    built = run(f"{python} -m pip install -q --no-cache-dir --no-deps {pybullet}", clone)
-    typed = "pip install -r requirements.txt"
-    rest = run(f"{python} -m {typed} -q --no-cache-dir", clone)
-    run(f"{python} panda_reach_random_agent.py --episodes 1", clone)
-    cuda = "import torch; print('CPU' if torch.version.cuda is None else 'CUDA')"
-    build = subprocess.run([python, "-c", cuda], capture_output=True, text=True, check=True).stdout
-    shutil.rmtree(clone / ".venv")
-    return f"| {name} | `{typed}` | {minutes(built + rest)} | {minutes(built)} | {build.strip()} |"
+def without_compiler(tools: Path) -> dict[str, str]:
+    """An environment whose PATH is `tools`: links to every command except the compilers."""
+    tools.mkdir()
+    for folder in os.get_exec_path():
+        for command in Path(folder).glob("*"):
+            link = tools / command.name
+            if not COMPILER.fullmatch(command.name) and not link.is_symlink():
+                link.symlink_to(command)
+    return os.environ | {"PATH": str(tools), "CC": "false", "CXX": "false"}
 
 
-def minutes(seconds: float) -> str:
+def with_pip(name: str, folder: Path, environment: dict[str, str]) -> str:
+    """The table's row for a fresh environment of this Python."""
+    venv = folder / ".venv"
+    shutil.rmtree(venv, ignore_errors=True)
+    run(f"{Path(shutil.which(name) or name).resolve()} -m venv {venv}", folder, environment)
+    python = str(venv / "bin" / "python")
+    seconds = run(f"{python} -m {PIP} --quiet --no-cache-dir", folder, environment)
+    run(f"{python} -m pip check", folder, environment)
+    run(f"{python} clone/panda_reach_random_agent.py --episodes 1", folder, environment)
+    facts = "import pip, platform, torch; "
+    facts += "print(platform.python_version(), pip.__version__, torch.version.cuda or 'CPU')"
+    version, pip, cuda = subprocess.check_output([python, "-c", facts], text=True).split()
+    files = (file for file in venv.rglob("*") if not file.is_symlink())
+    size = sum(file.stat().st_size for file in files) / 1e9
+    build = "CPU" if cuda == "CPU" else f"CUDA {cuda}"
+    row = [f"Python {version}, pip {pip}", f"`{PIP}`", duration(seconds), build, f"{size:.1f} GB"]
+    return f"| {' | '.join(row)} |"
+
+
+def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.1f} min"
 
 
-def run(command: str, folder: Path, **environment: str) -> float:
-    """Seconds; its errors go to the screen."""
+def run(command: str, folder: Path, environment: dict[str, str]) -> float:
+    """Run it in that folder and return the seconds; its errors go to the screen."""
     start = time.perf_counter()
     subprocess.run(
-        shlex.split(command),
-        cwd=folder,
-        check=True,
-        stdout=subprocess.DEVNULL,
-        env=os.environ | environment,
+        shlex.split(command), cwd=folder, check=True, stdout=subprocess.DEVNULL, env=environment
     )
     return time.perf_counter() - start
 
 
 if __name__ == "__main__":
-    utils.cli(installs)
+    main()

@@ -1,37 +1,34 @@
-"""What can be hoped for: controllers written by hand, and the fewest steps that joints need.
+"""What is possible: controllers written by hand, and the fewest steps that joints need.
 
-Writes its table to benchmarks/README.md, to be held beside the shipped agents'.
+Writes its table to benchmarks/README.md, to compare the shipped agents with.
+
+    python -m benchmarks.limits
 """
 
-import sys
-from pathlib import Path
 from typing import Any
+
+from benchmarks import report
+from panda_rl import cli, evaluation
+from panda_rl.files import ROOT
 
 import gymnasium as gym
 import numpy as np
 import rich.progress
 import scipy.optimize
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
-import report  # noqa: E402
-
-import panda_reach_utils as utils  # noqa: E402
-
 EE_STEP = 0.05  # m an axis, panda-gym's largest
 JOINT_STEP = 0.05  # rad, panda-gym's largest
 
 
 class StraightLine:
-    """Moves the hand straight at the goal; has ``predict``, as a policy has."""
+    """Moves the hand straight to the goal. Acts like a policy, on one environment."""
 
     def __init__(self, env: gym.Env) -> None:
-        self.panda = env.get_wrapper_attr("_env")
+        self.panda = env.get_wrapper_attr("_panda")
         self.ee = env.action_space.shape == (3,)
 
     def predict(
-        self, observation: dict[str, np.ndarray], deterministic: bool = True
+        self, observation: dict[str, np.ndarray], *, deterministic: bool = True
     ) -> tuple[np.ndarray, Any]:
         way = observation["desired_goal"] - observation["achieved_goal"]
         if self.ee:
@@ -50,12 +47,12 @@ class StraightLine:
 
 
 def fewest_steps(env: gym.Env, goal: np.ndarray) -> int:
-    """Steps to the goal's reach, if joints moved at once and in full.
+    """Steps until the goal is reached, if joints moved at once and in full.
 
-    The smallest turn of the joint that turns most, over all poses within 5 cm of ``goal``
-    (3,), m: found by SciPy's SLSQP from four starts, and so a local optimum at worst.
+    SciPy's SLSQP looks for the pose within 5 cm of ``goal`` (3,) (m) in which the joint that
+    turns most turns least, from four starts: at worst a local optimum.
     """
-    panda = env.get_wrapper_attr("_env")
+    panda = env.get_wrapper_attr("_panda")
     start = np.array([panda.robot.get_joint_angle(i) for i in range(7)])
     fingers = np.zeros(2)
 
@@ -88,37 +85,45 @@ def fewest_steps(env: gym.Env, goal: np.ndarray) -> int:
 
 
 def limits(episodes: int = 1000) -> None:
-    """Play by hand on the held-out goals, and count the steps that they need at least.
+    """Play by hand on the goals for judging, and count the steps that these need at least.
 
     Args:
-        episodes: held-out goals.
+        episodes: goals.
     """
-    utils.check_range(1, 10**6, episodes=episodes)
-    lines = [
-        "| control by hand | mean return, dense | sparse | mean final distance | worst |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    cli.check_range(1, 10**6, episodes=episodes)
+    goals = range(evaluation.JUDGING_SEED, evaluation.JUDGING_SEED + episodes)
+    rows = []
     for control_type in ("ee", "joints"):
-        env = gym.make("PandaReach-v2", control_type=control_type)
-        result = utils.summary(utils.evaluate(StraightLine(env), env, episodes))
-        lines.append(
-            f"| {control_type}, straight at the goal | {result['mean_dense_return']:.3f} "
-            f"| {result['mean_sparse_return']:.2f} "
-            f"| {result['mean_final_distance'] * 1000:.2f} mm "
-            f"| {result['worst_final_distance'] * 1000:.1f} mm |"
+        env = evaluation.RecordEpisode(gym.make("PandaReach-v2", control_type=control_type))
+        policy = StraightLine(env)
+        result = evaluation.summary(
+            [
+                evaluation.play_episode(policy, env, goal)
+                for goal in rich.progress.track(goals, control_type, transient=True)
+            ]
+        )
+        rows.append(
+            [
+                f"{control_type}, straight to the goal",
+                f"{result['mean_dense_return']:.3f}",
+                f"{result['mean_sparse_return']:.2f}",
+                f"{result['mean_final_distance'] * 1000:.2f} mm",
+                f"{result['worst_final_distance'] * 1000:.1f} mm",
+            ]
         )
     fewest = []
-    for i in rich.progress.track(range(episodes), "The fewest steps", transient=True):
-        observation, _ = env.reset(seed=utils.HELD_OUT_SEED if i == 0 else None)
+    for goal in rich.progress.track(goals, "The fewest steps", transient=True):
+        observation, _ = env.reset(seed=goal)
         fewest.append(fewest_steps(env, observation["desired_goal"].astype(float)))
     env.close()
     # The step that brings the hand within reach already has the reward 0.
     best = -np.mean([max(steps - 1, 0) for steps in fewest])
-    lines.append(f"| joints, the bound | | {best:.2f} | | |")
-    text = "\n".join(lines) + f"\n\nOn {episodes:,} held-out goals, the shipped agents' own."
-    report.insert(HERE / "README.md", "limits", text)
+    rows.append(["joints, the bound", "", f"{best:.2f}", "", ""])
+    columns = ["control by hand", "mean return, dense", "sparse", "mean final distance", "worst"]
+    text = f"{report.table(columns, rows)}\n\nOn the shipped agents' own {episodes:,} goals."
+    report.insert(ROOT / "benchmarks" / "README.md", "limits", text)
     print(text)
 
 
 if __name__ == "__main__":
-    utils.cli(limits)
+    cli.run(limits)

@@ -4,11 +4,11 @@ A run's agent and curves come back to the study's folder, from whichever machine
 and its result goes to results.json there as soon as it is finished. A run whose worker or
 machine dies is started again; a study that was cut off goes on where it was.
 
-    python benchmarks/study.py --settings gamma=0.7 gamma=0.9,gae_lambda=0.95
-    python benchmarks/study.py --address 10.0.0.1:6379    # where `ray start --head` was run
+    python -m benchmarks.study --changes gamma=0.7 gamma=0.9,gae_lambda=0.95
+    python -m benchmarks.study --address 10.0.0.1:6379    # where `ray start --head` was run
 """
 
-import io
+import dataclasses
 import itertools
 import json
 import logging
@@ -20,104 +20,107 @@ import time
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
+import panda_reach_train_agent as ours
+from panda_rl import agents, cli, configs, evaluation
+from panda_rl.errors import UsageError
+from panda_rl.files import ROOT
+
 import rich.box
 import rich.console
 import rich.progress
 import rich.table
 from stable_baselines3.common.logger import configure
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
-import panda_reach_train_agent as ours  # noqa: E402
-import panda_reach_utils as utils  # noqa: E402
-
-MEASURED = ("success_rate", "mean_final_distance")
-EXCLUDED = [".git", "benchmarks", "docs", "runs", "rl-trained-agents", "tests"]
+MEASURED = ("success_rate", "mean_final_distance", "worst_final_distance", "mean_effort")
+EXCLUDED = [".git", "docs", "runs", "rl-trained-agents", "tests", "benchmarks/study"]
 
 
-def run(hparams: dict[str, Any], episodes: int) -> tuple[dict[str, Any], bytes, dict[str, bytes]]:
+def run(config: ours.Config, episodes: int) -> tuple[dict[str, Any], bytes, dict[str, bytes]]:
     """Train and judge one agent: its result, its zip, and its curves by file name."""
     import ray
 
-    with tempfile.TemporaryDirectory() as folder:  # a run's own: names can't clash
-        model = ours.make_model(**hparams)
-        vars(model)["arguments"] = hparams  # go into the zip, for --resume
-        model.set_logger(configure(folder, ["tensorboard"]))
+    with tempfile.TemporaryDirectory() as name:  # a run's own: names can't clash
+        folder = Path(name)
+        env = ours.make_env(config)
+        model = ours.make_model(config, env)
+        model.set_logger(configure(str(folder / "curves"), ["tensorboard"]))
         start = time.perf_counter()
-        model.learn(hparams["total_timesteps"])
+        model.learn(config.total_timesteps)
         seconds = time.perf_counter() - start
         model.logger.close()
-        if model.env:
-            model.env.close()
-        curves = {file.name: file.read_bytes() for file in Path(folder).iterdir()}
-    agent = io.BytesIO()
-    model.save(agent)
+        env.close()
+        agents.save(model, folder / "agent.zip", configs.saved(config))
+        agent = (folder / "agent.zip").read_bytes()
+        curves = {file.name: file.read_bytes() for file in (folder / "curves").iterdir()}
 
-    env = gym.make("PandaReach-v2", control_type=hparams["control_type"], reward_type="dense")
-    summary = utils.summary(utils.evaluate(model, env, episodes))
+    # A study is there to choose by.
+    goals = range(evaluation.CHOOSING_SEED, evaluation.CHOOSING_SEED + episodes)
+    env = evaluation.make_env(config.control_type, n_workers=0)
+    summary = evaluation.summary(evaluation.evaluate(model, env, goals))
     env.close()
     result = {name: summary[name] for name in MEASURED} | {
         "seconds": round(seconds, 2),
         "node": ray.get_runtime_context().get_node_id(),
-        "hparams": hparams,
+        "config": configs.saved(config),
     }
-    return result, agent.getvalue(), curves
+    return result, agent, curves
 
 
-def plan(variants: tuple[str, ...], settings: tuple[str, ...], seeds: int) -> dict[str, Any]:
-    """The hyperparameters of each run, by its name."""
+def plan(
+    variants: tuple[str, ...], changes: tuple[str, ...], seeds: range
+) -> dict[str, ours.Config]:
+    """The config of each run, by its name."""
     runs = {}
-    for seed, variant, setting in itertools.product(range(seeds), variants, settings):
+    for seed, variant, change in itertools.product(seeds, variants, changes):
         try:
             control_type, reward_type = variant.split("_")
-            changes = dict(change.split("=") for change in setting.split(",") if change)
-            hparams = ours.resolve(
-                control_type=control_type,
-                reward_type=reward_type,
+            numbers = dict(number.split("=") for number in change.split(",") if number)
+            config = dataclasses.replace(
+                ours.RECIPES[control_type, reward_type],  # type: ignore[index]
                 seed=seed,
-                **{name: json.loads(value) for name, value in changes.items()},
+                n_workers=0,  # Ray has a worker for each core
+                **{name: json.loads(value) for name, value in numbers.items()},
             )
-            if unknown := changes.keys() - ours.resolve().keys():
-                raise KeyError(*unknown)
-            ours.check(**hparams)
+            configs.check(config)
         except (KeyError, TypeError, ValueError) as error:
-            raise utils.UsageError(f"no such run: {variant} {setting}: {error}") from None
-        runs["_".join(filter(None, (variant, setting, f"seed={seed}")))] = hparams
+            raise UsageError(f"no such run: {variant} {change}: {error}") from None
+        runs["_".join(filter(None, (variant, change, f"seed={seed}")))] = config
     return runs
 
 
 def study(
-    folder: Path = HERE / "study",
+    folder: Path = ROOT / "benchmarks" / "study",
     variants: tuple[str, ...] = ("ee_dense",),
-    settings: tuple[str, ...] = ("",),
+    changes: tuple[str, ...] = ("",),
     seeds: int = 5,
+    first_seed: int = 100,
     episodes: int = 100,
-    workers: int | None = None,
-    address: str | None = None,
-) -> int:
-    """Train with each setting on each variant, several seeds, all at once.
+    workers: cli.OptionalInt = None,
+    address: cli.OptionalStr = None,
+) -> None:
+    """Train with each change of the recipe on each variant, several seeds, all at once.
 
     Args:
         folder: where agents, curves and results.json go; what is there is not run again.
         variants: ee_dense, joints_dense, ee_sparse, joints_sparse.
-        settings: changes of the recipe, such as gamma=0.9,n_steps=128; none if not given.
-        seeds: runs of each, with the seeds 0, 1, ...
-        episodes: on held-out goals, to judge each agent.
+        changes: of the recipe, such as gamma=0.9,n_steps=128; none if not given.
+        seeds: runs of each.
+        first_seed: of these; the benchmark uses those from 0 on, and nothing is chosen on them.
+        episodes: goals for choosing, to judge each agent on.
         workers: runs at a time, on this machine; one a core if not given.
         address: of a Ray cluster to run on, whose machines have requirements.txt installed.
 
-    Returns:
-        The exit code: 1 if some runs failed; the next start tries them again.
+    Raises:
+        SystemExit: some runs failed; the next start tries them again.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before the import
     try:
         import ray
     except ImportError:
-        raise utils.UsageError("a study needs Ray: pip install ray") from None
-    utils.check_range(1, 10**6, seeds=seeds, episodes=episodes, workers=workers)
-    runs = plan(variants, settings, seeds)
+        raise UsageError("a study needs Ray: pip install ray") from None
+    cli.check_range(1, 10**6, seeds=seeds, episodes=episodes, workers=workers)
+    cli.check_range(0, 10**6, first_seed=first_seed)
+    runs = plan(variants, changes, range(first_seed, first_seed + seeds))
     results_file = folder / "results.json"
     results = json.loads(results_file.read_text()) if results_file.exists() else {}
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +129,7 @@ def study(
         address or "local",
         num_cpus=None if address else workers,
         # The code goes to other machines; what is heavy there stays here.
-        runtime_env={"working_dir": str(HERE.parent), "excludes": EXCLUDED},
+        runtime_env={"working_dir": str(ROOT), "excludes": EXCLUDED},
         include_dashboard=None if address else False,
         logging_level=logging.ERROR,
         log_to_driver=False,
@@ -160,7 +163,8 @@ def study(
             progress.advance(bar)
     ray.shutdown()
     report({name: results[name] for name in runs if name in results})
-    return 1 if failed else 0
+    if failed:
+        sys.exit(1)
 
 
 def report(results: dict[str, Any]) -> None:
@@ -175,4 +179,4 @@ def report(results: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    utils.cli(study)
+    cli.run(study)

@@ -1,28 +1,32 @@
 """The README's pictures, each of the real thing. `make docs` runs this.
 
 Needs Debian's packages xvfb, chromium and chromium-driver.
+
+    python -m docs.make_pictures
 """
 
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+import panda_reach_train_agent as training
+from panda_reach_test_agent import test_agent
+from panda_rl import agents, cli, evaluation
+from panda_rl.errors import UsageError
+from panda_rl.files import AGENTS, ROOT, RUNS, SHIPPED
+from panda_rl.recording import Recording
+from tests import screens
+
 import gymnasium as gym
 import PIL.Image
-import screens
 import Xlib.display
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from stable_baselines3.common.callbacks import BaseCallback
 
-DOCS = Path(__file__).resolve().parent
-sys.path.insert(0, str(DOCS.parent))
-
-import panda_reach_train_agent as training  # noqa: E402
-import panda_reach_utils as utils  # noqa: E402
-from panda_reach_test_agent import Recording, test_agent  # noqa: E402
+DOCS = ROOT / "docs"
+GOAL = evaluation.JUDGING_SEED + 4  # one to which the arm has some way to go
 
 
 def make_pictures(only: tuple[str, ...] = ()) -> None:
@@ -32,16 +36,16 @@ def make_pictures(only: tuple[str, ...] = ()) -> None:
         only: some of window, training, test, tensorboard; nothing for all of them.
     """
     if missing := screens.missing():
-        raise utils.UsageError(f"missing Debian packages: apt install {' '.join(missing)}")
+        raise UsageError(f"missing Debian packages: apt install {' '.join(missing)}")
     makers = {
         "window": window,
         "training": training_gif,
-        "test": lambda: test_agent(record=DOCS / "test_agent.gif", render=False),
+        "test": lambda: test_agent(record=DOCS / "test_agent.gif", no_render=True),
         "tensorboard": tensorboard,
     }
     for name in only or makers:
         if name not in makers:
-            raise utils.UsageError(f"--only {name} is none of {', '.join(makers)}")
+            raise UsageError(f"--only {name} is none of {', '.join(makers)}")
         makers[name]()
 
 
@@ -49,10 +53,10 @@ def window() -> None:
     """pybullet_simulation.png: the window, with the shipped agent at its goal."""
     with screens.virtual_screen() as display:
         os.environ["DISPLAY"] = display
-        policy, env = utils.load_agent(
-            utils.AGENTS / "PandaReach_PPO_v2_ee_dense.zip", render_mode="human"
-        )
-        utils.play_episode(policy, env, seed=utils.HELD_OUT_SEED + 4)
+        env = evaluation.RecordEpisode(gym.make("PandaReach-v2", render_mode="human"))
+        agent = agents.read(AGENTS / "PandaReach_PPO_v2_ee_dense.zip")
+        policy = agent.policy(env.observation_space, env.action_space)
+        evaluation.play_episode(policy, env, GOAL)
         time.sleep(1)  # the window draws in its own time
         root = Xlib.display.Display(display).screen().root
         bullet = next(w for w in root.query_tree().children if "Bullet" in (w.get_wm_name() or ""))
@@ -68,7 +72,7 @@ class Film(BaseCallback):
         super().__init__()
         self.recording = recording
         self.at = at
-        self.env = gym.make("PandaReach-v2", reward_type="dense")
+        self.env = evaluation.RecordEpisode(gym.make("PandaReach-v2"))
 
     def _on_rollout_start(self) -> None:
         if self.num_timesteps in self.at:
@@ -81,21 +85,23 @@ class Film(BaseCallback):
         return True
 
     def _film(self) -> None:
-        def on_step(step: int, distance: float, reached: bool) -> None:
+        def film(step: int) -> None:
             if step <= 30:
-                caption = f"{self.num_timesteps:,} steps trained   {distance * 1000:.0f} mm"
-                self.recording.add(self.env.get_wrapper_attr("picture")(), caption, reached)
+                distance = f"{self.env.distance * 1000:.0f} mm"
+                caption = f"{self.num_timesteps:,} steps trained   {distance}"
+                picture = self.env.get_wrapper_attr("picture")()
+                self.recording.add(picture, caption, self.env.reached)
 
-        utils.play_episode(self.model, self.env, utils.HELD_OUT_SEED + 4, on_step)
+        evaluation.play_episode(self.model, self.env, GOAL, film)
 
 
 def training_gif() -> None:
     """training.gif: the same goal at several moments of the default run."""
     recording = Recording(DOCS / "training.gif")
-    hparams = training.resolve()
-    model = training.make_model(**hparams)
+    config = training.RECIPES["ee", "dense"]
+    model = training.make_model(config, training.make_env(config))
     film = Film(recording, at=(0, 1024, 2048, 3072, 4096, 8192))
-    model.learn(hparams["total_timesteps"], callback=film)
+    model.learn(config.total_timesteps, callback=film)
     recording.save()
 
 
@@ -103,8 +109,8 @@ def tensorboard() -> None:
     """tensorboard.png and tensorboard2.png: the shipped agents' curves, in a browser."""
     with tempfile.TemporaryDirectory() as folder:
         logdir = Path(folder)
-        for agent in sorted(utils.AGENTS.glob("PandaReach_PPO_v2_*[a-z].zip")):
-            (logdir / agent.stem).symlink_to(utils.RUNS / agent.stem)
+        for run in SHIPPED:
+            (logdir / run).symlink_to(RUNS / run)
         with screens.tensorboard(logdir) as address, screens.chromium() as browser:
             browser.set_window_size(1500, 1000)
             browser.get(address + "#timeseries")
@@ -127,4 +133,4 @@ def tensorboard() -> None:
 
 
 if __name__ == "__main__":
-    utils.cli(make_pictures)
+    cli.run(make_pictures)

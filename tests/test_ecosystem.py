@@ -8,20 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import panda_rl  # noqa: F401  registers PandaReach-v2
+from tests.conftest import ROOT
+
 import gymnasium as gym
 import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 from gymnasium import wrappers
 from sb3_contrib import TQC
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv
 from torch import nn
-
-import panda_reach_env  # noqa: F401  registers PandaReach-v2
 
 README = (ROOT / "README.md").read_text().replace("\\\n", "")
 ZOO = [shlex.split(line)[1:] for line in re.findall(r"^python -m rl_zoo3.*", README, re.M)]
@@ -53,7 +53,7 @@ def test_rl_baselines3_zoo_trains_and_plays(clone: Path) -> None:
 
 
 def test_tqc_with_her_in_workers() -> None:
-    env = make_vec_env("panda_reach_env:PandaReach-v2", 2, seed=0, vec_env_cls=SubprocVecEnv)
+    env = make_vec_env("panda_rl:PandaReach-v2", 2, seed=0, vec_env_cls=SubprocVecEnv)
     model = TQC(
         "MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, learning_starts=400, seed=0
     )
@@ -78,7 +78,7 @@ def test_tqc_with_her_in_workers() -> None:
 )
 def test_make_vec_gives_the_same_episode_in_every_mode(mode: str, options: dict) -> None:
     envs = gym.make_vec(
-        "panda_reach_env:PandaReach-v2",
+        "panda_rl:PandaReach-v2",
         num_envs=2,
         vectorization_mode=mode,
         vector_kwargs=options,

@@ -6,16 +6,18 @@ import sys
 import warnings
 from typing import Any
 
+from panda_rl.env import PandaReachEnv, quiet
+from panda_rl.errors import DisplayError
+from tests.conftest import ROOT, VARIANTS
+
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import ROOT, VARIANTS
+from gymnasium.error import ClosedEnvironmentError
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.vec_env import SubprocVecEnv
-
-import panda_reach_env
 
 
 def make(control_type: str = "ee", reward_type: str = "dense", **kwargs: Any) -> gym.Env:
@@ -51,11 +53,11 @@ def test_an_episode_is_panda_gyms(control_type: str, reward_type: str) -> None:
     import gym as old_gym
 
     env = make(control_type, reward_type)
-    with panda_reach_env._quiet():
+    with quiet():
         theirs = old_gym.make("PandaReach-v2", control_type=control_type, reward_type=reward_type)
     observation, _ = env.reset(seed=7)
     theirs.reset()
-    goal = theirs.unwrapped.task.goal = env.get_wrapper_attr("_env").task.goal
+    goal = theirs.unwrapped.task.goal = env.get_wrapper_attr("_panda").task.goal
     theirs.unwrapped.sim.set_base_pose("target", goal, np.array([0, 0, 0, 1]))
     rng = np.random.default_rng(0)
     for step in range(1, 51):
@@ -74,7 +76,7 @@ def test_an_episode_is_panda_gyms(control_type: str, reward_type: str) -> None:
 
 
 def test_one_seed_fixes_all_later_goals_also_in_a_worker() -> None:
-    env, workers = make(), SubprocVecEnv([lambda: gym.make("panda_reach_env:PandaReach-v2")])
+    env, workers = make(), SubprocVecEnv([lambda: gym.make("panda_rl:PandaReach-v2")])
     here = goals(env, seed=3)
     env.step(env.action_space.sample())
     assert goals(env, seed=3) == here
@@ -136,7 +138,7 @@ def test_a_window_without_a_display_is_one_clear_error(
 ) -> None:
     if display:
         monkeypatch.setenv("DISPLAY", display)
-    with pytest.raises(panda_reach_env.DisplayError, match="no display answers"):
+    with pytest.raises(DisplayError, match="no display answers"):
         make(render_mode="human")
 
 
@@ -145,7 +147,7 @@ def test_a_window_without_a_display_is_one_clear_error(
 )
 def test_an_unknown_variant_is_one_clear_error(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be one of"):
-        panda_reach_env.PandaReachEnv(**wrong)
+        PandaReachEnv(**wrong)
 
 
 def test_close_twice() -> None:
@@ -158,18 +160,18 @@ def test_silent_in_this_process_and_in_a_worker() -> None:
     program = """
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv
-import gymnasium, panda_reach_env
+import gymnasium, panda_rl
 if __name__ == "__main__":
     env = gymnasium.make("PandaReach-v2")
     env.reset()
     env.close()
-    workers = make_vec_env("panda_reach_env:PandaReach-v2", 2, vec_env_cls=SubprocVecEnv)
+    workers = make_vec_env("panda_rl:PandaReach-v2", 2, vec_env_cls=SubprocVecEnv)
     workers.reset()
     workers.close()
     print("done")
 """
     result = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning:panda_reach_env", "-c", program],
+        [sys.executable, "-W", "error::UserWarning:panda_rl.env", "-c", program],
         capture_output=True,
         text=True,
         timeout=120,
@@ -180,7 +182,7 @@ if __name__ == "__main__":
 
 def test_what_the_caller_printed_is_not_lost() -> None:
     """stdout is redirected while the simulator starts: what stands in its buffers stays."""
-    program = "print('before'); import panda_reach_env as e; e.PandaReachEnv(); print('after')"
+    program = "print('before'); import panda_rl.env as e; e.PandaReachEnv(); print('after')"
     result = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
@@ -189,3 +191,61 @@ def test_what_the_caller_printed_is_not_lost() -> None:
         | {"PYTHONPATH": str(ROOT)},
     )
     assert (result.stdout, result.stderr) == ("before\nafter\n", "")
+
+
+@pytest.mark.parametrize(
+    "action",
+    [[np.nan, 0, 0], [0, np.inf, 0], [0, 0, -np.inf], [0] * 7, [[0, 0, 0]], [], 0],
+    ids=str,
+)
+def test_an_action_that_would_break_the_simulator_is_refused(action: Any) -> None:
+    """A NaN would get the best reward there is, and all later episodes would be of NaN."""
+    env: Any = make(reward_type="sparse").unwrapped
+
+    def episode() -> list[Any]:
+        env.reset(seed=1)
+        steps = [env.step(np.full(3, 0.1, np.float32)) for _ in range(5)]
+        return [(observation["observation"].tolist(), reward) for observation, reward, *_ in steps]
+
+    before = episode()
+    with pytest.raises(ValueError, match=r"finite and of shape \(3,\)"):
+        env.step(np.array(action, np.float32))
+    assert episode() == before
+    env.close()
+
+
+def test_after_close_every_method_says_that_it_is_closed() -> None:
+    env: Any = make(render_mode="rgb_array").unwrapped
+    env.reset(seed=0)
+    env.close()
+    for method in (
+        env.reset,
+        env.render,
+        env.picture,
+        lambda: env.step(np.zeros(3, np.float32)),
+        lambda: env.compute_reward(np.zeros(3), np.zeros(3), {}),
+    ):
+        with pytest.raises(ClosedEnvironmentError, match="closed"):
+            method()
+
+
+def test_an_episode_is_as_long_as_panda_gyms() -> None:
+    import gym as old_gym
+
+    theirs = old_gym.spec("PandaReach-v2").max_episode_steps
+    assert gym.spec("PandaReach-v2").max_episode_steps == theirs
+
+
+def test_threads_that_make_environments_at_once_leave_stdout_working() -> None:
+    program = """
+import gymnasium, panda_rl, threading
+def make():
+    for _ in range(3):
+        gymnasium.make("PandaReach-v2").close()
+threads = [threading.Thread(target=make) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print("still here", flush=True)
+"""
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True)
+    assert (result.stdout, result.stderr, result.returncode) == (b"still here\n", b"", 0)

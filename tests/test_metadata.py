@@ -1,12 +1,16 @@
-"""The files that other tools read: conda, GitHub, citation managers."""
+"""The files that other tools read: pip, GitHub, citation managers."""
 
+import inspect
 import re
 from datetime import date
 
+import panda_reach_train_agent as training
+from tests.conftest import ROOT
+
 import pytest
 import yaml
-from conftest import ROOT
 from packaging.requirements import Requirement
+from stable_baselines3 import PPO
 
 LINES = (ROOT / "requirements.txt").read_text().splitlines()
 REQUIREMENTS = [Requirement(re.split(" +#", line)[0]) for line in LINES if re.match(r"\w", line)]
@@ -20,19 +24,14 @@ def test_pip_stops_with_a_word_on_other_pythons(python: str) -> None:
     assert first.marker.evaluate({"python_version": python}) == (python in ("3.9", "3.14"))
 
 
-def test_conda_takes_the_same_versions() -> None:
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    *_, pip = environment["dependencies"]
-    pins = [str(requirement) for requirement in REQUIREMENTS if not requirement.url]
-    assert [pin for pin in pins if not pin.startswith("pybullet")] == pip["pip"]
-    assert any(str(package).startswith("pybullet=") for package in environment["dependencies"])
-
-
-def test_github_runs_the_same_command() -> None:
+def test_github_tests_every_system_and_python() -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())
-    (job,) = workflow["jobs"].values()
-    assert job["env"]["CI"] == "true"
-    assert job["steps"][-1]["run"] == (ROOT / ".ci" / "run").read_text().splitlines()[-1]
+    linux, desktop = workflow["jobs"]["linux"], workflow["jobs"]["desktop"]
+    assert linux["env"]["CI"] == "true"
+    assert linux["steps"][-1]["run"] == (ROOT / ".ci" / "run").read_text().splitlines()[-1]
+    assert linux["strategy"]["matrix"]["python"] == ["3.10", "3.11", "3.12", "3.13"]
+    systems = [system.split("-")[0] for system in desktop["strategy"]["matrix"]["system"]]
+    assert systems == ["macos", "windows"]
 
 
 def test_the_citation_has_what_the_format_asks_for() -> None:
@@ -40,3 +39,26 @@ def test_the_citation_has_what_the_format_asks_for() -> None:
     assert citation.keys() >= {"cff-version", "message", "title", "authors"}
     assert citation["title"] == (ROOT / "README.md").read_text().splitlines()[0].lstrip("# ")
     assert isinstance(citation["date-released"], date)
+
+
+def test_the_readme_has_the_recipes_numbers() -> None:
+    """The table "The recipe", compared with RECIPES and with PPO's own defaults."""
+    text = (ROOT / "README.md").read_text().split("## The recipe")[1].split("## ")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    (header,) = (row for row in rows if row[:1] == ["number"])
+    variants = [tuple(name.split()) for name in header[1:5]]
+    numbers = {row[0].strip("`"): row[1:6] for row in rows if row[:1] and row[0].startswith("`")}
+    assert variants == list(training.RECIPES)
+    defaults = {name: p.default for name, p in inspect.signature(PPO).parameters.items()}
+    defaults |= {"n_envs": 1, "log_std_init": 0, "adam_beta2": 0.999}
+    for name, (*shown, default) in numbers.items():
+        assert [float(n) for n in shown] == [getattr(c, name) for c in training.RECIPES.values()]
+        if default != "-":
+            assert float(default) == defaults[name], name
+    different = {
+        name
+        for config in training.RECIPES.values()
+        for name in defaults.keys() & vars(config).keys()
+        if getattr(config, name) != defaults[name] and name != "seed"
+    }
+    assert different <= numbers.keys()  # none is left out

@@ -1,9 +1,8 @@
 """The random agent: what a newcomer runs first."""
 
-import pytest
-from conftest import VARIANTS, Run, assert_one_line, call
+from tests.conftest import VARIANTS, Run, assert_one_line, call_random
 
-import panda_reach_random_agent
+import pytest
 
 
 @pytest.mark.parametrize(("control_type", "reward_type"), VARIANTS)
@@ -40,7 +39,7 @@ def test_says_the_spaces_and_that_the_installation_works(
     ],
 )
 def test_bad_input_is_told_in_one_line(arguments: list[object], words: list[str]) -> None:
-    result = call(panda_reach_random_agent.random_agent, *arguments)
+    result = call_random(*arguments)
     assert_one_line(result, *words)
     assert result.stdout == ""
 

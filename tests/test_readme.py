@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.conftest import ROOT, Run, assert_one_line
+
 import pytest
-from conftest import ROOT, Run, assert_one_line
 
 README = (ROOT / "README.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
@@ -38,6 +39,6 @@ def test_what_it_links_to_is_there() -> None:
 
 
 def test_pictures_name_the_packages_that_are_missing() -> None:
-    command = [sys.executable, str(ROOT / "docs" / "make_pictures.py")]
-    result = subprocess.run(command, env={"PATH": ""}, capture_output=True, text=True)
+    command = [sys.executable, "-m", "docs.make_pictures"]
+    result = subprocess.run(command, cwd=ROOT, env={"PATH": ""}, capture_output=True, text=True)
     assert_one_line(result, "apt install xvfb chromium chromium-driver")

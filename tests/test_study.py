@@ -2,13 +2,15 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.conftest import ROOT, assert_one_line, eventually
+
 import pytest
-from conftest import ROOT, assert_one_line, eventually
 from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -21,10 +23,10 @@ pytestmark = pytest.mark.slow
 
 
 def study(folder: Path, *arguments: str, steps: int = 512) -> subprocess.Popen[str]:
-    short = ("--episodes", "2", "--settings", f"total_timesteps={steps}")
+    short = ("--episodes", "2", "--first-seed", "0", "--changes", f"total_timesteps={steps}")
     return subprocess.Popen(
-        [sys.executable, ROOT / "benchmarks" / "study.py", "--folder", folder, *short, *arguments],
-        cwd=folder.parent,
+        [sys.executable, "-m", "benchmarks.study", "--folder", folder, *short, *arguments],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -48,7 +50,7 @@ def check(folder: Path, seeds: int, steps: int = 512) -> None:
     weights = set()
     for seed in range(seeds):
         name = f"ee_dense_total_timesteps={steps}_seed={seed}"
-        assert found[name]["hparams"]["seed"] == seed
+        assert found[name]["config"]["seed"] == seed
         model = PPO.load(folder / f"{name}.zip")
         assert (model.seed, model.num_timesteps) == (seed, steps)
         weights.add(float(model.get_parameters()["policy"]["action_net.weight"].sum()))
@@ -99,8 +101,8 @@ def test_a_study_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 def test_a_run_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
-    settings = ("--settings", "total_timesteps=512", "total_timesteps=512,learning_rate=900")
-    process = study(tmp_path / "study", "--seeds", "1", *settings)
+    changes = ("--changes", "total_timesteps=512", "total_timesteps=512,learning_rate=900")
+    process = study(tmp_path / "study", "--seeds", "1", *changes)
     output, errors = process.communicate(timeout=600)
     assert process.returncode == 1, output + errors
     assert "learning_rate=900_seed=0 failed: " in output
@@ -110,8 +112,8 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--settings", "gama=0.9"], ["gama=0.9"]),
-        (["--settings", "gamma=2"], ["--gamma"]),
+        (["--changes", "gama=0.9"], ["gama=0.9"]),
+        (["--changes", "gamma=2"], ["--gamma"]),
         (["--variants", "ee"], ["no such run: ee"]),
         (["--seeds", "0"], ["--seeds"]),
     ],
@@ -125,10 +127,9 @@ def test_a_mistake_is_told_in_one_line(
     assert_one_line(result, *words)
 
 
-def test_without_ray_it_is_told_in_one_line(clone: Path, tmp_path: Path) -> None:
+def test_without_ray_it_is_told_in_one_line(clone: Path) -> None:
     (clone / "ray.py").write_text("raise ImportError('not installed')")
-    script = clone / "benchmarks" / "study.py"
-    script.parent.mkdir()
-    script.write_text((ROOT / "benchmarks" / "study.py").read_text())
-    result = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path)
+    shutil.copytree(ROOT / "benchmarks", clone / "benchmarks")
+    command = [sys.executable, "-m", "benchmarks.study"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=clone)
     assert_one_line(result, "pip install ray")

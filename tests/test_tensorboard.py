@@ -4,11 +4,12 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests import screens
+from tests.conftest import ROOT, Run, eventually, need
+
 import numpy as np
 import PIL.Image
 import pytest
-import screens
-from conftest import ROOT, Run, eventually, need
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 

@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 
+from tests.conftest import Run, assert_one_line
+
 import pytest
-from conftest import Run, assert_one_line
 
 SHORT = ("panda_reach_train_agent.py", "--total-timesteps", 2048, "--wandb")
 

@@ -1,0 +1,59 @@
+"""Run docs/panda_reach.ipynb in a copy of the checkout, and keep its outputs. `make docs` does.
+
+python -m docs.run_notebook
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from panda_rl import cli
+from panda_rl.files import ROOT
+
+import nbformat
+from nbclient import NotebookClient
+
+NOTEBOOK = ROOT / "docs" / "panda_reach.ipynb"
+
+
+def run_notebook() -> None:
+    """Run the notebook, and write it back with its outputs."""
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder)
+        listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True)
+        for file in filter(None, listed.split("\0")):
+            (clone / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, clone / file)
+        notebook = nbformat.read(NOTEBOOK, as_version=4)
+        execute(notebook, clone / "docs")
+    notebook.metadata["language_info"] = {"name": "python"}  # any Python will do
+    notebook.metadata["executed"] = digest(notebook)
+    nbformat.write(notebook, NOTEBOOK)
+
+
+def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
+    """Run all cells in ``folder``, and replace their outputs.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell failed.
+    """
+    client = NotebookClient(
+        notebook, timeout=900, record_timing=False, resources={"metadata": {"path": str(folder)}}
+    )
+    # As in an activated environment: the output says `python`, and not where that is here.
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    client.execute(env=os.environ | {"PATH": path})
+
+
+def digest(notebook: nbformat.NotebookNode) -> str:
+    """Of the code: it tells whether the outputs are from this code."""
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.sha256("\0".join(code).encode()).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    cli.run(run_notebook)

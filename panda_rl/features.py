@@ -1,0 +1,33 @@
+"""What the policy sees."""
+
+import gymnasium as gym
+import torch
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+
+
+class RelativeGoal(BaseFeaturesExtractor):
+    """Shows the networks the direction to the goal, scaled to about +-1.
+
+    Stable-Baselines3's own extractor passes on the positions of the hand and the goal side by
+    side, in metres. What matters is their difference, so a network would first have to learn to
+    subtract numbers of a few hundredths. The features are ``scale`` times the hand's
+    position, ``scale`` times the vector from the hand to the goal, and ``observation``.
+
+    Args:
+        observation_space: PandaReach-v2's; twelve numbers in all, as many as the features.
+        scale: 1/m. With 8, the 30 cm cube of the goals spans about +-1.
+    """
+
+    scale: torch.Tensor
+
+    def __init__(self, observation_space: gym.spaces.Dict, scale: float = 8.0) -> None:
+        super().__init__(observation_space, gym.spaces.flatdim(observation_space))
+        # A buffer is saved with the weights, and so tells what they were trained with.
+        self.register_buffer("scale", torch.tensor(scale))
+
+    def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Features (batch, 12) from observations of shape (batch, 3), (batch, 3), (batch, 6)."""
+        hand, goal = observations["achieved_goal"], observations["desired_goal"]
+        return torch.cat(
+            (self.scale * hand, self.scale * (goal - hand), observations["observation"]), dim=1
+        )

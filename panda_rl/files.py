@@ -1,0 +1,119 @@
+"""Where runs and agents are, and how a file is written whole or not at all."""
+
+import contextlib
+import errno
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from panda_rl.errors import UsageError
+
+ROOT = Path(__file__).resolve().parent.parent
+AGENTS = ROOT / "rl-trained-agents"
+RUNS = ROOT / "runs"
+SHIPPED = tuple(f"PandaReach_PPO_v2_{c}_{r}" for c in ("ee", "joints") for r in ("dense", "sparse"))
+
+
+@contextlib.contextmanager
+def run(name: str | None, stem: str, resume: Path | None = None) -> Iterator[tuple[Path, Path]]:
+    """The agent's file and the folder of the curves, for one run alone.
+
+    A block that fails before it has saved an agent leaves no trace, and the name stays free.
+
+    Args:
+        name: of the run; None for ``<stem>_<n>`` with the first free n.
+        stem: see ``name``.
+        resume: an agent to go on from. If it is one of AGENTS, but not a shipped one, and no
+            ``name`` is given, the run goes on where it is. Otherwise it gets a new name.
+
+    Raises:
+        UsageError: the name is taken, or can't be a file's; no access to the folder.
+    """
+    here = resume is not None and resume.resolve().parent == AGENTS.resolve()
+    if resume and here and name is None and resume.stem not in SHIPPED:
+        yield resume, RUNS / resume.stem
+        return
+    name = _reserve(name, stem)
+    agent = AGENTS / f"{name}.zip"
+    try:
+        with contextlib.suppress(OSError):  # check_writable says what is wrong
+            AGENTS.mkdir(exist_ok=True)
+        check_writable(agent)
+        yield agent, RUNS / name
+    finally:
+        if not agent.exists():
+            shutil.rmtree(RUNS / name, ignore_errors=True)
+
+
+def _reserve(name: str | None, stem: str) -> str:
+    """Make ``runs/<name>/``: of several runs that start at once, mkdir lets one have it."""
+    if name is not None and (
+        not name or Path(name).name != name or name.startswith(".") or not name.isprintable()
+    ):
+        raise UsageError(f"--name {name!r} must be a plain name, without a folder")
+    for run in [name] if name else (f"{stem}_{n}" for n in itertools.count(1)):
+        try:
+            if not (AGENTS / f"{run}.zip").exists():
+                (RUNS / run).mkdir(parents=True)
+                return run
+        except FileExistsError:
+            if not RUNS.is_dir():
+                raise UsageError(f"cannot write {RUNS / run}: {RUNS} is not a folder") from None
+        except (OSError, ValueError) as error:  # ValueError: a name that is no UTF-8
+            reason = getattr(error, "strerror", None) or error
+            raise UsageError(f"cannot write {RUNS / run}: {reason}") from None
+    hint = "choose another --name"
+    if (AGENTS / f"{name}.zip").exists():
+        hint += f", or --resume {AGENTS / f'{name}.zip'}"
+    raise UsageError(f"there is a run {name} already: {hint}")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside ``path`` that takes its place once the block has succeeded.
+
+    Each writer gets a name of its own. A link stays a link, and a file keeps its mode.
+
+    Raises:
+        UsageError: ``path`` can't be written; what was there before is untouched.
+    """
+    with _temporary(path) as temporary:
+        yield temporary
+        temporary.replace(path.resolve())
+
+
+def check_writable(path: Path) -> None:
+    """Raises UsageError if ``path`` can't be written: before minutes of work, not after."""
+    with _temporary(path):
+        pass
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    temporary = None
+    try:
+        target = path.resolve()
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        handle, name = tempfile.mkstemp(target.suffix, ".unfinished-", target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        # mkstemp lets only the owner read.
+        temporary.chmod(target.stat().st_mode if target.exists() else 0o666 & ~_umask())
+        yield temporary
+    except OSError as error:
+        reason = error.strerror or "is the disk full?"  # ffmpeg's errors are pages long
+        raise UsageError(f"cannot write {path}: {reason}") from None
+    finally:
+        if temporary:
+            with contextlib.suppress(OSError):  # it has taken its place
+                temporary.unlink()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,110 @@
+"""Ctrl-C and SIGTERM: one line, the right exit code, nothing lost.
+
+A terminal sends Ctrl-C to every process it started, and a cluster's time limit often sends
+SIGTERM to all of them. Only the script answers; its helper processes ignore both signals
+and end when the script does.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal ended the work early. Whatever needed saving has been saved.
+
+    Args:
+        signum: the signal; the exit code is 128 + ``signum``: 130 for Ctrl-C, 143 for SIGTERM.
+        message: what the user should know.
+    """
+
+    def __init__(self, signum: int, message: str = "Stopped.") -> None:
+        super().__init__(message)
+        self.signum = signum
+
+
+def end_script_on_signal() -> None:
+    """For scripts: the first Ctrl-C or SIGTERM raises Stopped; those that follow are ignored.
+
+    Someone who presses Ctrl-C twice must not lose what the first one is saving.
+    """
+    _set(_raise_stopped)
+
+
+@contextlib.contextmanager
+def handled_by(handler: Callable[[int], None]) -> Iterator[None]:
+    """Call ``handler`` with the first signal that comes before the block ends.
+
+    Later ones are ignored: in a script for good, elsewhere until the block ends. Does nothing
+    outside the main thread, where Python allows no signal handlers.
+    """
+    before = [signal.getsignal(signum) for signum in SIGNALS]
+    received = []
+
+    def receive(signum: int, _frame: object) -> None:
+        ignore()
+        received.append(signum)
+        handler(signum)
+
+    _set(receive)
+    try:
+        yield
+    finally:
+        if not (received and before[0] is _raise_stopped):
+            _set(*before)
+
+
+@contextlib.contextmanager
+def explained(message: str) -> Iterator[None]:
+    """Let a Stopped that leaves the block say ``message``."""
+    try:
+        yield
+    except Stopped as stop:
+        raise Stopped(stop.signum, message) from None
+
+
+def ignore() -> None:
+    """Ignore both signals, where Python allows it."""
+    _set(signal.SIG_IGN)
+
+
+def _set(*actions: Any) -> None:
+    if threading.current_thread() is threading.main_thread():
+        for signum, action in zip(SIGNALS, actions * len(SIGNALS), strict=False):
+            signal.signal(signum, action)
+
+
+def _raise_stopped(signum: int, _frame: object) -> None:
+    ignore()
+    raise Stopped(signum)
+
+
+def _exit_at_once(signum: int, _frame: object) -> None:
+    os.write(2, b"Stopped.\n")
+    os._exit(128 + signum)
+
+
+@contextlib.contextmanager
+def blocked() -> Iterator[None]:
+    """Let signals wait until the block ends. Windows has no such thing."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# The scripts import for seconds. Ctrl-C in that time would print pages of other packages'
+# traceback. Programs that import panda_rl as a library keep their own handlers.
+if Path(sys.argv[0]).name.startswith("panda_reach_"):
+    _set(_exit_at_once)

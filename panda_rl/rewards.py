@@ -1,0 +1,31 @@
+"""What training is rewarded for, besides the task."""
+
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+
+
+class EffortPenalty(gym.Wrapper):
+    """Subtracts ``coef`` times the squared length of each action from the reward.
+
+    The Panda has seven joints, and a point in space needs three. What the other four do costs
+    nothing and is not in the observation, so with no penalty they drift. An arm that
+    pays for each movement keeps idle joints still, as a real robot should.
+
+    Only the training environments have this wrapper. The task, its reward and every
+    evaluation stay as they are.
+
+    Args:
+        env: of any task with a Box of actions.
+        coef: reward lost for an action of length 1.
+    """
+
+    def __init__(self, env: gym.Env, coef: float) -> None:
+        super().__init__(env)
+        self.coef = coef
+
+    def step(self, action: np.ndarray) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        effort = float(np.square(np.clip(action, -1, 1)).sum())
+        return observation, float(reward) - self.coef * effort, terminated, truncated, info

@@ -1,0 +1,78 @@
+"""Where the curves go: TensorBoard, and Weights & Biases if asked."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from panda_rl import cli, files
+from panda_rl.errors import UsageError
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import configure
+from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
+
+
+@contextlib.contextmanager
+def tensorboard(model: BaseAlgorithm, folder: Path) -> Iterator[None]:
+    """Log what ``model`` learns to ``folder``.
+
+    Raises:
+        OSError: the disk is full. TensorBoard's own thread meets that first and would print
+            a traceback; it is enough that it is raised here.
+    """
+    usual = threading.excepthook
+    threading.excepthook = lambda failed: (
+        None if isinstance(failed.thread, _AsyncWriterThread) else usual(failed)
+    )
+    try:
+        model.set_logger(configure(str(folder), ["tensorboard"]))
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):  # once is enough
+                model.logger.close()
+            raise
+        model.logger.close()
+    finally:
+        threading.excepthook = usual
+
+
+@contextlib.contextmanager
+def weights_and_biases(agent_path: Path, config: dict[str, Any]) -> Iterator[None]:
+    """Send what TensorBoard gets to Weights & Biases as well, and then the agent.
+
+    Offline without a login. To be entered before ``tensorboard``, which it listens to.
+
+    Raises:
+        UsageError: the package is not installed.
+    """
+    try:
+        import wandb as package
+    except ImportError:
+        raise UsageError("--wandb needs one more package: pip install wandb") from None
+    wandb: Any = package
+    online = os.environ.get("WANDB_MODE") != "offline" and wandb.login(prompt=False)
+    session = wandb.init(
+        project="panda-reach",
+        name=agent_path.stem,
+        config=config,
+        dir=files.ROOT,
+        mode="online" if online else "offline",
+        sync_tensorboard=True,
+        settings=wandb.Settings(silent=True, console="off"),
+    )
+    try:
+        yield
+    finally:
+        artifact = wandb.Artifact(agent_path.stem.replace(" ", "_"), type="model")
+        artifact.add_file(str(agent_path))
+        session.log_artifact(artifact)
+        if online:
+            print("Weights & Biases:", session.url)
+        else:
+            sync = cli.command("wandb", "sync", Path(session.dir).parent)
+            print(f"Weights & Biases was offline, as nobody is logged in. To send it: {sync}")
+        session.finish()

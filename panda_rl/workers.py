@@ -1,0 +1,203 @@
+"""Environments in several processes, so that every core simulates.
+
+PyBullet simulates on one core and holds Python's global lock meanwhile. Stable-Baselines3's
+SubprocVecEnv starts a process for each environment, which suits a machine with as many
+cores. Here each process steps several environments in turn, which is faster where there are
+more environments than cores. What is learned is the same to the bit either way, since
+each environment has its own simulator and its own seed.
+"""
+
+import itertools
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from panda_rl import processes
+from panda_rl.errors import UsageError, WorkerDied
+from panda_rl.processes import Process
+
+import gymnasium as gym
+import numpy as np
+import psutil
+from stable_baselines3.common.vec_env import CloudpickleWrapper, DummyVecEnv, VecEnv
+
+START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+BYTES_PER_ENV = 91_000_000
+"""Measured on Linux: a PyBullet simulator with the Panda in it."""
+BYTES_PER_STEP = 200
+"""Of the rollout buffer: at most 12 + 7 + 5 float32, and as much again while it is shuffled."""
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # a cluster's job, or taskset, may allow only some
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def spread(n_workers: int | None) -> dict[str, Any]:
+    """What ``make_vec_env`` needs in order to use ``n_workers`` processes.
+
+    Args:
+        n_workers: processes; None for one on each core, 0 for none besides this one.
+    """
+    if n_workers is None:
+        n_workers = available_cores() if available_cores() > 1 else 0
+    if n_workers == 0:
+        return {}
+    return {"vec_env_cls": WorkersVecEnv, "vec_env_kwargs": {"n_workers": n_workers}}
+
+
+def check_memory(n_envs: int, rollout: int) -> None:
+    """Raises UsageError if ``n_envs`` environments and a rollout don't fit into memory.
+
+    Without this the kernel would kill the process, without a word.
+    """
+    needed = n_envs * BYTES_PER_ENV + rollout * BYTES_PER_STEP
+    available = psutil.virtual_memory().available
+    if needed > available:
+        raise UsageError(
+            f"--n-envs {n_envs} with --n-steps {rollout // n_envs} needs about "
+            f"{needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB is available: "
+            "try smaller numbers"
+        )
+
+
+class WorkersVecEnv(VecEnv):
+    """Stable-Baselines3's DummyVecEnv, spread over ``n_workers`` processes.
+
+    Args:
+        env_fns: functions that make one environment each, with dictionary observations.
+        n_workers: processes; at most one for each environment.
+
+    Raises:
+        WorkerDied: by any method, when a process is gone or no longer answers.
+    """
+
+    def __init__(self, env_fns: list[Callable[[], gym.Env]], n_workers: int) -> None:
+        # Import what workers need once, instead of once in each.
+        multiprocessing.set_forkserver_preload(["panda_rl.workers", "panda_rl.env"])
+        n_workers = min(n_workers, len(env_fns))
+        bounds = [len(env_fns) * w // n_workers for w in range(n_workers + 1)]
+        self._parts = [slice(*part) for part in itertools.pairwise(bounds)]
+        self._workers: list[Process] = []
+        try:
+            for part in self._parts:
+                work = (_work, CloudpickleWrapper(env_fns[part]))
+                self._workers.append(Process(START_METHOD, *work))
+            spaces = self._answers(seconds=processes.START_SECONDS)[0]
+        except BaseException:
+            self.close()
+            raise
+        super().__init__(len(env_fns), *spaces)
+
+    def reset(self) -> Any:
+        if self._seeds[0] is not None:  # for the first reset after seed()
+            self._ask("seed", [(self._seeds[part.start],) for part in self._parts])
+            self._reset_seeds()
+        return self._stack(self._ask("reset"))
+
+    def step_async(self, actions: np.ndarray) -> None:
+        self._send("step", [(actions[part],) for part in self._parts])
+
+    def step_wait(self) -> Any:
+        observations, rewards, dones, infos = zip(*self._answers(), strict=True)
+        return (
+            self._stack(observations),
+            np.concatenate(rewards),
+            np.concatenate(dones),
+            [info for part in infos for info in part],
+        )
+
+    def close(self) -> None:
+        while self._workers:
+            self._workers.pop().close()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        return self._ask_some("get_attr", attr_name, indices=indices)
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        self._ask_some("set_attr", attr_name, value, indices=indices)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any
+    ) -> list[Any]:
+        return self._ask_some(
+            "env_method", method_name, *method_args, indices=indices, **method_kwargs
+        )
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: Any = None) -> list[bool]:
+        return self._ask_some("env_is_wrapped", wrapper_class, indices=indices)
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        return self.env_method("render")
+
+    def _ask_some(self, name: str, *args: Any, indices: Any, **kwargs: Any) -> list[Any]:
+        """What DummyVecEnv's method ``name`` returns for the environments ``indices``."""
+        wanted = list(self._get_indices(indices))
+        found: dict[int, Any] = {}
+        for worker, part in zip(self._workers, self._parts, strict=True):
+            theirs = [i for i in wanted if part.start <= i < part.stop]
+            if theirs:
+                kwargs["indices"] = [i - part.start for i in theirs]
+                self._send(name, [args], kwargs, [worker])
+                found |= dict(zip(theirs, self._answers([worker])[0] or theirs, strict=True))
+        return [found[i] for i in wanted]
+
+    def _ask(self, name: str, args: Sequence[tuple] | None = None) -> list[Any]:
+        self._send(name, args or [()] * len(self._workers))
+        return self._answers()
+
+    def _send(
+        self,
+        name: str,
+        args: Sequence[tuple],
+        kwargs: dict[str, Any] | None = None,
+        workers: Sequence[Process] | None = None,
+    ) -> None:
+        for worker, arguments in zip(workers or self._workers, args, strict=True):
+            try:
+                worker.send((name, arguments, kwargs or {}))
+            except OSError:
+                raise WorkerDied("a simulation process died") from None
+
+    def _answers(
+        self, workers: Sequence[Process] | None = None, seconds: float | None = None
+    ) -> list[Any]:
+        answers = []
+        for worker in workers or self._workers:
+            try:
+                answers.append(worker.receive(seconds or processes.ANSWER_SECONDS))
+            except TimeoutError:
+                raise WorkerDied("a simulation process no longer answers") from None
+            except (EOFError, OSError):
+                raise WorkerDied("a simulation process died") from None
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    @staticmethod
+    def _stack(observations: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        return {key: np.concatenate([o[key] for o in observations]) for key in observations[0]}
+
+
+def _work(connection: Connection, env_fns: CloudpickleWrapper) -> None:
+    """A worker's process: its environments' answers to what it is asked."""
+    answer: Any
+    try:
+        envs = DummyVecEnv(env_fns.var)
+        answer = (envs.observation_space, envs.action_space)
+    except Exception as error:
+        answer = error
+    while True:
+        connection.send(answer)
+        name, args, kwargs = connection.recv()
+        try:
+            answer = getattr(envs, name)(*args, **kwargs)
+        except Exception as error:
+            answer = error
