@@ -24,10 +24,10 @@ def random_agent(
     Args:
         control_type: what an action moves: the hand (ee) or the seven joints.
         reward_type: minus the distance (dense), or -1 away from the goal (sparse).
-        render: play in a window, in real time. The default where there is a display.
+        render: play in a window, in real time. The default if there is a display.
         no_render: play without a window.
-        episodes: of 50 steps; 10 if not given, in a window until it is closed.
-        seed: of the goals and the actions; new ones each time if not given.
+        episodes: number of episodes of 50 steps; by default 10, or until the window is closed.
+        seed: random seed for the goals and the actions; by default different every time.
 
     Raises:
         UsageError: fewer than one episode, a negative seed, or no display to render on.

@@ -29,18 +29,18 @@ def test_agent(
     """Play a saved agent on PandaReach-v2, and report how good it is.
 
     Args:
-        agent: its zip. Only numbers are read from it; nothing in it is run.
-        episodes: of 50 steps; 100 if not given, 10 in a window, 5 in a recording.
-        render: play in a window, in real time. The default where there is a display.
-        no_render: play without a window, as fast as it can.
-        seed: of the first goal; the next goals have the next seeds.
-        record: write what is played, 25 frames a second; drawing an episode takes 10 s.
-        export: write the policy as ONNX, for a robot's computer, and don't play. See
-            docs/ROBOT.md.
+        agent: the agent's zip. Only numbers are read from it; nothing in it is run.
+        episodes: number of episodes of 50 steps; by default 100, in a window 10, recorded 5.
+        render: play in a window, in real time. The default if there is a display.
+        no_render: play without a window, as fast as possible.
+        seed: seed of the first goal; the following goals have the following seeds.
+        record: record a film, 25 frames a second. Drawing takes about 10 s an episode.
+        export: write the policy as an ONNX file for a robot's computer instead of playing.
+            See docs/ROBOT.md.
 
     Raises:
-        UsageError: no such agent; a number out of range; a file that can't be written; no
-            display to render on.
+        UsageError: there is no such agent, a number is out of range, a file can't be written,
+            or there is no display to render on.
     """
     cli.check_range(1, 10**9, episodes=episodes)
     cli.check_range(0, 2**32 - 1, seed=seed)
@@ -49,7 +49,7 @@ def test_agent(
     control_type = saved.control_type
     if export:
         if episodes or render or record:
-            raise UsageError("--export plays nothing: leave out --episodes, --render and --record")
+            raise UsageError("--export does not play: leave out --episodes, --render and --record")
         export_onnx(saved, export)
         print(f"Wrote {export} ({export.stat().st_size / 1e3:.0f} kB), the policy of {agent.name}.")
         return
@@ -66,7 +66,7 @@ def test_agent(
         )
     )
     policy = saved.policy(env.observation_space, env.action_space)
-    cli.say(f"Playing {agent.name}: only its weights; nothing in it was run.")
+    cli.say(f"Playing {agent.name}. Only its weights were read; nothing in it was run.")
     played: list[evaluation.Episode] = []
 
     def film(_step: int) -> None:
@@ -81,7 +81,7 @@ def test_agent(
             goals, console=console, disable=not console.is_terminal, transient=True
         ):
             played.append(evaluation.play_episode(policy, env, goal, film))
-    except (WindowClosed, KeyboardInterrupt):  # table and recording show what was played
+    except (WindowClosed, KeyboardInterrupt):  # the table and the film show what was played
         print(f"Stopped after {len(played):,} of {episodes:,} episodes.")
     env.close()
     if played:

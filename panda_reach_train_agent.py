@@ -1,6 +1,6 @@
 """Train PPO to move the Panda's hand to a goal.
 
-From top to bottom: the numbers, the environment and PPO, then learning, saving and judging.
+Read it from top to bottom: the numbers, the environment, PPO, then learn, save and judge.
 """
 
 import sys
@@ -30,7 +30,7 @@ class Config:
 
     The agent goes to rl-trained-agents/<run>.zip, its curves to runs/<run>/.
 
-    Each variant has defaults of its own: --control-type joints --help shows them.
+    Each variant has its own defaults: --control-type joints --help shows them.
     """
 
     control_type: ControlType = "ee"
@@ -40,59 +40,59 @@ class Config:
     total_timesteps: int = 20_480
     """Steps of experience."""
     seed: int = 0
-    """Of the goals, the weights and the exploration."""
+    """Random seed: it fixes the goals, the initial weights and the exploration noise."""
 
     n_envs: int = 8
-    """Environments, each with a goal of its own."""
+    """Environments that collect experience side by side."""
     n_steps: int = 32
-    """Steps of each environment between updates."""
+    """Steps in each environment between two updates."""
     batch_size: int = 64
     """Steps in a minibatch."""
     n_epochs: int = 10
     """Passes over the experience at each update."""
     learning_rate: float = 2e-3
-    """Adam's at the start. It falls linearly to 0."""
+    """Adam's initial learning rate. It falls linearly to 0."""
     gamma: float = 0.5
-    """Discount. 0 counts only the next reward, 1 all of them alike."""
+    """Discount. 0 counts only the next reward; 1 counts all rewards equally."""
     gae_lambda: float = 0.8
-    """Advantages: 0 for low variance, 1 for low bias."""
+    """Advantage estimation: 0 for low variance, 1 for low bias."""
     clip_range: float = 0.3
-    """Beyond this change of an action's probability, an update gains nothing."""
+    """How far an update gains from changing an action's probability."""
     ent_coef: float = 0.0
     """Weight of the entropy bonus."""
     vf_coef: float = 0.5
     """Weight of the value loss."""
     max_grad_norm: float = 0.5
-    """Longer gradients are cut to this length."""
+    """Gradients longer than this are scaled down."""
     log_std_init: float = -0.25
-    """Log of the exploration noise's standard deviation at the start."""
+    """Log of the initial standard deviation of the exploration noise."""
     adam_beta2: float = 0.99
-    """Decay of Adam's average of squared gradients."""
+    """Decay rate of Adam's average of squared gradients."""
     goal_scale: float = 8.0
     """Scale of the goal-direction input (1/m). 0: Stable-Baselines3's own input."""
     effort_coef: float = 3e-4
-    """Weight of the effort penalty: reward lost for an action of length 1."""
+    """Effort penalty: the reward lost for an action of length 1."""
 
     name: cli.OptionalStr = None
-    """Of the run; PandaReach_PPO_v2_<control>_<reward>_<n> if not given."""
+    """Name of the run; by default PandaReach_PPO_v2_<control>_<reward>_<n>."""
     resume: cli.OptionalPath = None
-    """A saved agent to go on from."""
+    """A saved agent to continue training."""
     n_workers: cli.OptionalInt = None
-    """Processes that simulate; one for each core if not given. 0: only this one."""
+    """Simulation processes; by default one per core. 0: simulate in this process."""
     render: cli.Flag = False
-    """Open a window with an arm that the policy drives as it learns."""
+    """Open a window and watch the policy as it learns."""
     wandb: cli.Flag = False
     """Log to Weights & Biases as well; offline without a login."""
 
 
-# A recipe for each variant, by what differs from ee dense.
-#   gamma, gae_lambda: a dense reward says at once how good an action was, most clearly where
-#     an action is the direction itself (ee). A sparse one makes it look further ahead.
-#   n_epochs, learning_rate: passes cost time; fewer of them need larger steps.
-#   n_steps, batch_size: the more there is to coordinate or to explore, the more an
-#     update should average over.
+# The recipe of each variant. Those after the first list only what they change.
+#   gamma, gae_lambda: a dense reward tells at once how good an action was, most clearly when
+#     the action is the direction itself (ee). A sparse one needs a longer view.
+#   n_epochs, learning_rate: passes cost time, and fewer passes need larger steps.
+#   n_steps, batch_size: the more there is to coordinate or to explore, the more experience
+#     an update should average over.
 #   log_std_init: seven-dimensional actions need less exploration noise.
-#   vf_coef: with 0.5, some seeds of joints get stuck at 95% of the goals.
+#   vf_coef: with 0.5, some seeds with joints get stuck at 95% of the goals.
 #   effort_coef: what costs nothing drifts, above all the joints that a point does not need.
 RECIPES = {
     ("ee", "dense"): Config(),
@@ -132,10 +132,10 @@ RECIPES = {
 
 
 def make_env(config: Config) -> VecEnv:
-    """PandaReach-v2, ``n_envs`` times.
+    """``n_envs`` copies of PandaReach-v2.
 
-    Each environment has its own simulator and its own seed, so what PPO learns does not
-    depend on how many processes simulate.
+    Each has its own simulator and its own seed, so what PPO learns does not depend on the
+    number of processes.
     """
     return make_vec_env(
         "PandaReach-v2",
@@ -148,12 +148,12 @@ def make_env(config: Config) -> VecEnv:
 
 
 def make_model(config: Config, env: VecEnv) -> PPO:
-    # The networks are so small that a second thread costs more than it brings. One thread
-    # also adds up in one order, so that the same seed gives the same agent.
+    # The networks are so small that a second thread costs more than it gains. One thread
+    # also adds numbers up in one order, so the same seed gives the same agent.
     torch.set_num_threads(1)
     policy_kwargs: dict[str, Any] = {
         "log_std_init": config.log_std_init,
-        # fused: one call updates all parameters, which is faster for small ones
+        # fused: one call updates all parameters, which is faster when they are few
         "optimizer_kwargs": {"betas": (0.9, config.adam_beta2), "fused": True},
     }
     if config.goal_scale:
@@ -185,17 +185,17 @@ def train(config: Config) -> Path:
         The agent's file.
 
     Raises:
-        Stopped: by Ctrl-C, SIGTERM or a closed window. The agent is saved all the same.
-        UsageError: a number that can't be; a run that exists; a folder or a disk that can't
-            be written; no display to render on; training that diverged.
-        WorkerDied: a process that simulates is gone. The agent is saved.
+        Stopped: Ctrl-C, SIGTERM or a closed window ended training; the agent is saved.
+        UsageError: a number is out of range, the run exists, something can't be written,
+            there is no display to render on, or training diverged.
+        WorkerDied: a simulation process died; the agent is saved.
     """
     configs.check(config)
     agent = agents.read(config.resume) if config.resume else None
     if agent and agent.num_timesteps >= config.total_timesteps:
         raise UsageError(
-            f"{config.resume} has its {agent.num_timesteps:,} steps: "
-            "to go on, give a larger --total-timesteps"
+            f"{config.resume} already has {agent.num_timesteps:,} steps: "
+            "to continue, give a larger --total-timesteps"
         )
     name = f"PandaReach_PPO_v2_{config.control_type}_{config.reward_type}"
     start = time.perf_counter()
@@ -207,11 +207,11 @@ def train(config: Config) -> Path:
         model = make_model(config, env)
         if agent:
             agents.restore(model, agent)
-            # Other goals than at the start, and never held-out ones.
+            # Continue with goals that are new, but never held-out ones.
             seeds = evaluation.CHOOSING_SEED - config.n_envs
             model.set_random_seed((config.seed + agent.num_timesteps) % seeds)
 
-        # Evaluates and saves now and then, and saves when training is stopped or fails.
+        # Evaluate and save regularly, and save if training is stopped or fails.
         with callbacks.watching(model, held_out, path, curves, config) as watching:
             model.learn(
                 config.total_timesteps - model.num_timesteps,
@@ -222,7 +222,7 @@ def train(config: Config) -> Path:
             agents.save(model, path, configs.saved(config))
         seconds = time.perf_counter() - start
 
-        # What is judged is what was saved, on goals that nothing was chosen by.
+        # Judge the saved file, on goals that were used neither to train nor to choose.
         policy = agents.read(path).policy(env.observation_space, env.action_space)
         goals = range(evaluation.JUDGING_SEED, evaluation.JUDGING_SEED + 100)
         with interrupts.explained(f"Stopped during the evaluation: the agent is saved in {path}."):

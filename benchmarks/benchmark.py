@@ -27,7 +27,7 @@ import gymnasium as gym
 import rich.progress
 import torch
 from sb3_contrib import TQC
-from stable_baselines3 import PPO, SAC, HerReplayBuffer
+from stable_baselines3 import PPO, HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -40,10 +40,6 @@ DENSE = ("ee dense", "joints dense")
 SPARSE = ("ee sparse", "joints sparse")
 
 Make = Callable[[str, str, int], BaseAlgorithm]
-HER: dict[str, Any] = {
-    "replay_buffer_class": HerReplayBuffer,
-    "replay_buffer_kwargs": {"goal_selection_strategy": "future", "n_sampled_goal": 4},
-}
 
 
 def recipe(control_type: Any, reward_type: Any, seed: int, **changes: Any) -> PPO:
@@ -65,11 +61,6 @@ def ppo_2022(control_type: str, reward_type: str, seed: int) -> PPO:
     )
 
 
-def ppo_defaults(control_type: str, reward_type: str, seed: int) -> PPO:
-    """The 2022 example's shortest snippet: Stable-Baselines3's defaults."""
-    return PPO("MultiInputPolicy", make(control_type, reward_type), seed=seed, device="cpu")
-
-
 def tqc_her(control_type: str, reward_type: str, seed: int) -> TQC:
     """RL Baselines3 Zoo's settings for PandaReach (its hyperparams/tqc.yml)."""
     env = make_vec_env(lambda: make(control_type, reward_type), seed=seed)
@@ -83,16 +74,11 @@ def tqc_her(control_type: str, reward_type: str, seed: int) -> TQC:
         learning_rate=1e-3,
         learning_starts=1000,
         policy_kwargs={"net_arch": [64, 64], "n_critics": 1},
-        **HER,
+        replay_buffer_class=HerReplayBuffer,
+        replay_buffer_kwargs={"goal_selection_strategy": "future", "n_sampled_goal": 4},
         seed=seed,
         device="cpu",
     )
-
-
-def sac_her(control_type: str, reward_type: str, seed: int) -> SAC:
-    """Stable-Baselines3's defaults for SAC and for HER."""
-    env = make(control_type, reward_type)
-    return SAC("MultiInputPolicy", env, **HER, seed=seed, device="cpu")
 
 
 def make(control_type: str, reward_type: str) -> gym.Env:
@@ -130,9 +116,7 @@ class Method:
 METHODS = {
     "this recipe": Method(recipe, DENSE + SPARSE, seeds=10),
     "2022 script": Method(ppo_2022, DENSE, seeds=5, limit=100_000),
-    "2022 snippet": Method(ppo_defaults, DENSE, seeds=5, limit=100_000),
     "TQC+HER": Method(tqc_her, SPARSE, seeds=5, limit=20_000),
-    "SAC+HER": Method(sac_her, SPARSE, seeds=5, limit=20_000),
 } | {
     name: Method(partial(recipe, **changes), DENSE + SPARSE, seeds=3)
     for name, changes in ABLATIONS.items()

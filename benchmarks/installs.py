@@ -1,9 +1,10 @@
 """Install into fresh environments with no compiler, run an example, and write down the times.
 
-`python -m benchmarks.installs` writes the table in docs/INSTALL.md. Nothing comes from a cache.
+Writes its table to docs/INSTALL.md. Nothing comes from a cache.
+
+    python -m benchmarks.installs
 """
 
-import argparse
 import os
 import platform
 import re
@@ -14,50 +15,50 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "INSTALL.md"
-PYTHONS = ["python3.10", "python3.11", "python3.12", "python3.13"]
+from benchmarks import report
+from panda_rl import cli
+from panda_rl.errors import UsageError
+from panda_rl.files import ROOT
+
+PYTHONS = ("python3.10", "python3.11", "python3.12", "python3.13")
 PIP = "pip install -r clone/requirements.txt"
 UV = "uv run --no-project -p 3.12 --with-requirements requirements.txt panda_reach_train_agent.py"
 COMPILER = re.compile(r"(.*-)?(cc|c\+\+|[cg]\+\+|c89|c99|gcc|clang|clang\+\+|tcc)(-[\d.]+)?")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pythons", nargs="*", default=PYTHONS, help="the interpreters' names")
-    parser.add_argument("--no-uv", dest="uv", action="store_false", help="skip uv")
-    options = parser.parse_args()
+def installs(pythons: tuple[str, ...] = PYTHONS, uv: bool = True) -> None:
+    """Time a fresh installation with each Python's pip, and a first run with uv.
 
-    missing = [name for name in [*options.pythons, *["uv"] * options.uv] if not shutil.which(name)]
+    Args:
+        pythons: names of the interpreters.
+        uv: also time `uv run`.
+    """
+    missing = [name for name in [*pythons, *["uv"] * uv] if not shutil.which(name)]
     if missing:
-        parser.error(f"not installed: {', '.join(missing)}")
-
-    lines = ["| with | command | time | PyTorch | size |", "| --- | --- | --- | --- | --- |"]
+        raise UsageError(f"not installed: {', '.join(missing)}")
+    rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         subprocess.run(["git", "clone", "--quiet", ROOT, folder / "clone"], check=True)
         environment = without_compiler(folder / "bin") | {"UV_CACHE_DIR": str(folder / "cache")}
-        for python in options.pythons:
-            lines.append(with_pip(python, folder, environment))
-            print(lines[-1], flush=True)
-        if options.uv:
+        for python in pythons:
+            rows.append(with_pip(python, folder, environment))
+            cli.say(" ".join(rows[-1]))
+        if uv:
             seconds = run(UV, folder / "clone", environment)
-            lines.append(f"| uv | `{UV}` | {duration(seconds)}, training included | | |")
-            print(lines[-1])
-    lines.append(
-        f"\n{platform.system()} {platform.machine()}, {os.cpu_count()} cores, no compiler on the "
+            rows.append(["uv", f"`{UV}`", f"{duration(seconds)}, training included", "", ""])
+            cli.say(" ".join(rows[-1]))
+    text = report.table(["with", "command", "time", "PyTorch", "size"], rows) + (
+        f"\n\n{platform.system()} {platform.machine()}, {os.cpu_count()} cores, no compiler on the "
         "PATH, nothing cached; how long it takes is mostly the network. pip ran in the folder "
         "above the clone. The size is that of the whole environment. CUDA is what pip chooses on "
         "Linux; CPU where a local wheel of that build was at hand."
     )
-    page = PAGE.read_text()
-    pattern = r"(<!-- installs:.*?-->\n).*?(<!-- end of installs -->)"
-    text = "\n".join(lines)
-    PAGE.write_text(re.sub(pattern, lambda m: f"{m[1]}\n{text}\n\n{m[2]}", page, flags=re.S))
+    report.insert(ROOT / "docs" / "INSTALL.md", "installs", text)
 
 
 def without_compiler(tools: Path) -> dict[str, str]:
-    """An environment whose PATH is `tools`: links to every command except the compilers."""
+    """An environment whose PATH is ``tools``: links to every command except the compilers."""
     tools.mkdir()
     for folder in os.get_exec_path():
         for command in Path(folder).glob("*"):
@@ -67,7 +68,7 @@ def without_compiler(tools: Path) -> dict[str, str]:
     return os.environ | {"PATH": str(tools), "CC": "false", "CXX": "false"}
 
 
-def with_pip(name: str, folder: Path, environment: dict[str, str]) -> str:
+def with_pip(name: str, folder: Path, environment: dict[str, str]) -> list[str]:
     """The table's row for a fresh environment of this Python."""
     venv = folder / ".venv"
     shutil.rmtree(venv, ignore_errors=True)
@@ -82,8 +83,7 @@ def with_pip(name: str, folder: Path, environment: dict[str, str]) -> str:
     files = (file for file in venv.rglob("*") if not file.is_symlink())
     size = sum(file.stat().st_size for file in files) / 1e9
     build = "CPU" if cuda == "CPU" else f"CUDA {cuda}"
-    row = [f"Python {version}, pip {pip}", f"`{PIP}`", duration(seconds), build, f"{size:.1f} GB"]
-    return f"| {' | '.join(row)} |"
+    return [f"Python {version}, pip {pip}", f"`{PIP}`", duration(seconds), build, f"{size:.1f} GB"]
 
 
 def duration(seconds: float) -> str:
@@ -91,7 +91,7 @@ def duration(seconds: float) -> str:
 
 
 def run(command: str, folder: Path, environment: dict[str, str]) -> float:
-    """Run it in that folder and return the seconds; its errors go to the screen."""
+    """Run a command and return the seconds it took. Its errors go to the screen."""
     start = time.perf_counter()
     subprocess.run(
         shlex.split(command), cwd=folder, check=True, stdout=subprocess.DEVNULL, env=environment
@@ -100,4 +100,4 @@ def run(command: str, folder: Path, environment: dict[str, str]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(installs)

@@ -20,9 +20,7 @@ RESULTS = ROOT / "benchmarks" / "results.json"
 COLORS = {
     "this recipe": "#d62728",
     "2022 script": "#1f77b4",
-    "2022 snippet": "#17becf",
     "TQC+HER": "#2ca02c",
-    "SAC+HER": "#9467bd",
 }
 
 Result = dict[str, Any]

@@ -1,6 +1,6 @@
 """Reinforcement learning with the Franka Panda: ``import panda_rl`` registers PandaReach-v2."""
 
-import panda_rl.interrupts  # noqa: F401  first: it also covers the slow imports that follow
+import panda_rl.interrupts  # noqa: F401  first, to cover the slow imports below
 
 import gymnasium
 

@@ -1,11 +1,11 @@
 """An agent's file: saved whole, and read without running anything in it.
 
-The file is the zip that Stable-Baselines3's ``model.save`` writes, and ``PPO.load`` reads it. It
-has one more member, ``config.json``: what the agent was trained with.
+The file is the zip that Stable-Baselines3's ``model.save`` writes and ``PPO.load`` reads, with
+one more member: ``config.json``, the config the agent was trained with.
 
-``PPO.load`` unpickles, and a stranger's pickle can run any program. ``read`` takes tensors by
-PyTorch's restricted unpickler and everything else from JSON. That keeps code out; it can't
-keep a hostile file from asking for a lot of memory while it is read.
+``PPO.load`` unpickles, and a stranger's pickle can run any program. ``read`` uses PyTorch's
+restricted unpickler for tensors and takes everything else from JSON. That keeps code out, but a
+hostile file can still ask for a lot of memory while it is read.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ from stable_baselines3.common.policies import MultiInputActorCriticPolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor
 
 LARGEST = 32 * 1024**2
-"""Bytes, unpacked. An agent from the training script has a two-hundredth of that."""
+"""Bytes, unpacked. An agent from the training script has about 1/200 of that."""
 
 ACTIVATIONS = {
     activation.__name__: activation
@@ -47,10 +47,10 @@ ACTIVATIONS = {
 
 
 def save(model: BaseAlgorithm, path: Path, config: dict[str, Any]) -> None:
-    """Write ``model`` and what it was trained with to ``path``, whole or not at all.
+    """Write ``model`` and its ``config`` to ``path``, whole or not at all.
 
     Raises:
-        UsageError: ``path`` can't be written; what was there before is untouched.
+        UsageError: ``path`` can't be written. A file that was there is left as it was.
     """
     contents = io.BytesIO()
     model.save(contents)
@@ -64,23 +64,23 @@ def save(model: BaseAlgorithm, path: Path, config: dict[str, Any]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class SavedAgent:
-    """What ``read`` takes from a file: numbers and text."""
+    """The numbers and the text that ``read`` takes from a file."""
 
     path: Path
     weights: dict[str, torch.Tensor]
     """The policy's state dict: dense float32."""
     optimizer: Any
-    """What should be Adam's state dict; ``restore`` checks it."""
+    """Adam's state dict, not yet checked; ``restore`` does that."""
     num_timesteps: int
     config: dict[str, Any]
-    """What it was trained with; empty if another program saved it."""
+    """The config it was trained with; empty if another program saved it."""
     layers: dict[str, list[int]]
-    """Units in the hidden layers of the policy (``pi``) and of the value function (``vf``)."""
+    """Sizes of the hidden layers of the policy (``pi``) and the value function (``vf``)."""
     activation: type[torch.nn.Module]
 
     @property
     def control_type(self) -> str:
-        """``"ee"`` or ``"joints"``. Raises UsageError for an agent of another task."""
+        """``"ee"`` or ``"joints"``. Raises UsageError if it is an agent for another task."""
         actions = len(self.weights["action_net.bias"])
         if actions not in (3, 7):
             raise UsageError(
@@ -92,7 +92,7 @@ class SavedAgent:
     def policy(
         self, observation_space: gym.Space, action_space: gym.Space
     ) -> MultiInputActorCriticPolicy:
-        """The policy, ready to ``predict``. Raises UsageError if it does not fit the spaces."""
+        """The policy, ready to ``predict``. Raises UsageError if it doesn't fit the spaces."""
         relative = "features_extractor.scale" in self.weights
         try:
             policy = MultiInputActorCriticPolicy(
@@ -100,15 +100,15 @@ class SavedAgent:
                 action_space,
                 lr_schedule=lambda _: 0.0,
                 net_arch=self.layers,
-                ortho_init=False,  # slow for a large one, and the weights are there
+                ortho_init=False,  # slow for large layers, and the weights are loaded below
                 activation_fn=self.activation,
                 features_extractor_class=RelativeGoal if relative else CombinedExtractor,
                 use_sde=self.weights["log_std"].ndim == 2,
             )
             policy.load_state_dict(self.weights)
-        except OSError:  # the machine's, not the agent's
+        except OSError:  # a fault of the machine, not of the file
             raise
-        except Exception:  # whatever a stranger's shapes do to PyTorch
+        except Exception:  # a stranger's shapes can make PyTorch fail in any way
             raise UsageError(
                 f"{self.path} is an agent of another kind: only PPO's MultiInputPolicy on the "
                 "observations of PandaReach-v2 can play here"
@@ -121,10 +121,10 @@ def read(path: Path) -> SavedAgent:
     """Read a zip that Stable-Baselines3's PPO saved, without running anything in it.
 
     Raises:
-        UsageError: missing, unreadable, not such a zip, or broken weights.
+        UsageError: the file is missing, unreadable or not such a zip, or its weights are broken.
     """
     try:
-        # Neither a pipe nor a device: some never end.
+        # Neither a pipe nor a device, which may never end.
         small = path.stat().st_size <= LARGEST and (path.is_file() or path.is_dir())
         contents = path.read_bytes() if small else b""
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
@@ -136,7 +136,7 @@ def read(path: Path) -> SavedAgent:
         num_timesteps = int(data["num_timesteps"])
         # Agents saved before config.json existed have it in "data".
         config = dict(json.loads(members.get("config.json", "null")) or data.get("arguments", {}))
-        # SB3 writes beside each pickle what it holds, in words.
+        # SB3 writes what each pickle holds as text beside it.
         activation = re.search(
             r"activation\.(\w+)", str(data["policy_kwargs"].get("activation_fn"))
         )
@@ -160,9 +160,9 @@ def read(path: Path) -> SavedAgent:
         len(weights["action_net.bias"])
     except pickle.UnpicklingError:
         raise UsageError(
-            f"{path} holds code where an agent has its weights; nothing in it was run"
+            f"{path} has code in place of an agent's weights; nothing in it was run"
         ) from None
-    except Exception:  # a stranger's bytes can break any parser in any way
+    except Exception:  # a stranger's bytes can make any parser fail in any way
         raise UsageError(f"{path} is not an agent that Stable-Baselines3's PPO saved") from None
     if not finite:
         raise UsageError(f"{path} is a broken agent: some of its weights are not finite numbers")
@@ -173,7 +173,7 @@ def restore(model: PPO, agent: SavedAgent) -> None:
     """Give ``model`` the weights, the optimizer's state and the step count of ``agent``.
 
     Raises:
-        UsageError: ``agent`` has other sizes than ``model``, or another goal scale.
+        UsageError: ``agent`` and ``model`` differ in their sizes or their goal scale.
     """
     own = model.policy.state_dict()
     try:
@@ -182,7 +182,7 @@ def restore(model: PPO, agent: SavedAgent) -> None:
             weights[name].equal(buffer) for name, buffer in model.policy.named_buffers()
         ):
             raise ValueError
-        # Adam's settings are this run's: one of them may have been given beside --resume.
+        # Adam's numbers come from this run's config: the user may have changed them.
         optimizer = model.policy.optimizer.state_dict()
         moments = agent.optimizer["state"]
         for i, parameter in enumerate(model.policy.parameters()):
@@ -198,7 +198,7 @@ def restore(model: PPO, agent: SavedAgent) -> None:
     except Exception:  # see read
         raise UsageError(
             f"{agent.path} is an agent of another kind than this run's: it has another "
-            "--control-type or --goal-scale, or was not trained by this script"
+            "--control-type or --goal-scale, or this script did not train it"
         ) from None
     parameters: Any = {"policy": weights, "policy.optimizer": optimizer}
     model.set_parameters(parameters)
@@ -206,9 +206,9 @@ def restore(model: PPO, agent: SavedAgent) -> None:
 
 
 def _dense(tensor: Any, shape: torch.Size | None = None) -> torch.Tensor:
-    """A copy with memory of its own for each number; ValueError for anything but float32.
+    """A copy with its own memory for each number. Raises ValueError unless it is float32.
 
-    A tensor from a file may be sparse, or claim a terabyte in four bytes by a stride of 0.
+    A tensor from a file may be sparse, or claim a terabyte in four bytes with a stride of 0.
     """
     if not (
         isinstance(tensor, torch.Tensor)
@@ -224,24 +224,24 @@ def _dense(tensor: Any, shape: torch.Size | None = None) -> torch.Tensor:
 def _layers(weights: dict[str, torch.Tensor], net: str) -> list[int]:
     names = [f"{net}.{2 * i}.weight" for i in range(len(weights))]
     shapes = [tuple(weights[name].shape) for name in names if name in weights]
-    # Between layers that don't fit, PyTorch would make far larger ones than were read.
+    # If layers didn't fit each other, PyTorch would allocate far larger ones than were read.
     if any(units != inputs for (units, _), (_, inputs) in itertools.pairwise(shapes)):
         raise ValueError
     return [units for units, _ in shapes]
 
 
 def _load(contents: bytes) -> Any:
-    _unzip(contents)  # it is a zip in its turn: is it small, too?
+    _unzip(contents)  # this is a zip too: check its size
     return torch.load(io.BytesIO(contents), map_location="cpu", weights_only=True)
 
 
 def _unzip(contents: bytes) -> dict[str, bytes]:
-    """The members of a zip that is no larger than it should be, whatever its header claims."""
+    """The members of a zip. Raises ValueError beyond LARGEST, whatever its headers claim."""
     members: dict[str, bytes] = {}
     left = LARGEST
     with zipfile.ZipFile(io.BytesIO(contents)) as archive:
         for member in archive.infolist():
-            # Python's readers of other methods unpack without a limit.
+            # Python unpacks other methods without a limit.
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ValueError
             with archive.open(member) as file:

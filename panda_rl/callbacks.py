@@ -1,4 +1,4 @@
-"""What looks on while PPO learns, as Stable-Baselines3 callbacks. None changes what is learned."""
+"""Evaluating, saving and watching while PPO learns. None of it changes what is learned."""
 
 import contextlib
 import copy
@@ -19,27 +19,27 @@ from stable_baselines3.common.logger import HParam, Image
 from stable_baselines3.common.vec_env import VecEnv
 
 EVALUATIONS = 10
-"""In a run, besides the first."""
+"""Evaluations in a run, after the one at its start."""
 EVALUATION_GOALS = range(evaluation.CHOOSING_SEED, evaluation.CHOOSING_SEED + 20)
 SAVE_SECONDS = 30
-"""Between two saves: what a power cut can cost at most."""
+"""Seconds between two saves: the most that a power cut can cost."""
 
 
 @contextlib.contextmanager
 def watching(
     model: PPO, held_out: VecEnv, path: Path, curves: Path, config: Any
 ) -> Iterator[list[BaseCallback]]:
-    """The callbacks for a run: use it around ``learn``, and save the agent in it.
+    """The callbacks of a run. Call ``learn`` inside this context, and then save the agent.
 
     Args:
-        model: about to learn.
-        held_out: environments to evaluate in.
-        path: of the agent's file.
+        model: the model that is about to learn.
+        held_out: environments for the evaluations.
+        path: the agent's file.
         curves: the folder for TensorBoard.
-        config: the run's.
+        config: the run's config.
 
     Raises:
-        What Saving does.
+        Stopped, UsageError, WorkerDied: see Saving.
     """
     numbers = configs.saved(config)
     saving = Saving(model, path, numbers, config.total_timesteps)
@@ -58,15 +58,15 @@ def watching(
 
 
 class LiveEvaluation(BaseCallback):
-    """Plays the deterministic policy on held-out goals now and then, for TensorBoard.
+    """Evaluates the deterministic policy on held-out goals at regular intervals.
 
-    Scalars ``eval/success_rate`` and ``eval/mean_final_distance`` (m), and the image
-    ``eval/episode``: frames of one episode, side by side. It also prints a line.
+    Logs the scalars ``eval/success_rate`` and ``eval/mean_final_distance`` (m) and the image
+    ``eval/episode``, frames of one episode side by side. It also prints a line.
 
     Args:
-        env: to play in, of its own: training's episodes go on undisturbed.
-        hparams: shown beside the results in TensorBoard's HParams tab.
-        total_timesteps: of the whole run.
+        env: environments for the evaluations; training never uses them.
+        hparams: numbers for TensorBoard's HParams tab.
+        total_timesteps: steps of the whole run.
     """
 
     TAGS = ("eval/success_rate", "eval/mean_final_distance")
@@ -80,7 +80,7 @@ class LiveEvaluation(BaseCallback):
         self._next = 0
 
     def _on_training_start(self) -> None:
-        # TensorBoard shows hyperparameters only beside at least one metric's tag.
+        # TensorBoard shows hyperparameters only together with a metric.
         hparam = HParam(self.hparams, dict.fromkeys(self.TAGS, 0.0))
         self.logger.record("hparams", hparam, exclude=("stdout", "log", "json", "csv"))
 
@@ -118,10 +118,10 @@ class LiveEvaluation(BaseCallback):
 
 
 class TrainingWindow(BaseCallback):
-    """Shows one arm driven by the policy as it learns, in real time.
+    """Shows an arm in real time, moved by the policy as it learns.
 
-    It has a simulation of its own and moves when 1/25 s has gone by: training neither waits
-    for it nor changes because of it.
+    The arm has its own simulation and moves once 1/25 s has passed, so training neither waits
+    for it nor is changed by it.
     """
 
     def __init__(self, control_type: str) -> None:
@@ -144,21 +144,21 @@ class TrainingWindow(BaseCallback):
 
 
 class Saving(BaseCallback):
-    """Saves the agent now and then, and when ``learn`` is stopped or fails: use it with ``with``.
+    """A context manager that saves the agent regularly, and when ``learn`` is stopped or fails.
 
-    Ctrl-C and SIGTERM (a cluster's time limit) stop training after the step or the minibatch
-    it is at. The agent is then saved as its last complete update left it.
+    Ctrl-C and SIGTERM (a cluster's time limit) stop training after the current step or
+    minibatch. The agent is then saved as its last complete update left it.
 
     Args:
-        model: about to learn.
-        path: of the agent's file; see ``agents.save``.
-        config: saved with it.
-        total_timesteps: after which the run is finished.
+        model: the model that is about to learn.
+        path: the agent's file.
+        config: saved with the agent.
+        total_timesteps: steps of the whole run.
 
     Raises:
-        Stopped: as the block ends, by a signal or a closed window.
-        UsageError: training diverged, or ``path`` can't be written.
-        WorkerDied: a process that simulates is gone.
+        Stopped: a signal or a closed window ended training.
+        UsageError: training diverged, or a file can't be written.
+        WorkerDied: a simulation process died.
     """
 
     def __init__(
@@ -173,10 +173,10 @@ class Saving(BaseCallback):
 
     def __enter__(self) -> "Saving":
         self._remember()
-        self.save()  # a full disk shows here, not after minutes of training
+        self.save()  # find out about a full disk now, not after minutes of training
         self._exits = contextlib.ExitStack()
         self._exits.enter_context(interrupts.handled_by(self._receive))
-        # An update may take minutes, and a signal should not wait for the end of it.
+        # An update may take minutes, and a signal should not wait until it ends.
         optimizer = self.model.policy.optimizer
         self._exits.callback(
             optimizer.register_step_post_hook(lambda *_: self._stop_if_asked()).remove
@@ -213,7 +213,7 @@ class Saving(BaseCallback):
         self._explain(error, diverged)
 
     def _explain(self, error: BaseException | None, diverged: bool) -> None:
-        """Turn what ended training into what the user should know; a bug stays what it is."""
+        """Raise an error that tells the user what ended training. A bug stays as it is."""
         steps = f"{self.model.num_timesteps:,}"
         saved = f"the agent of {steps} steps is saved in {self.path}"
         if error is None and self._signal is not None:
@@ -223,7 +223,7 @@ class Saving(BaseCallback):
             signum = getattr(error, "signum", signal.SIGINT)
             script = files.ROOT / "panda_reach_train_agent.py"
             resume = cli.command("python", script, "--resume", self.path)
-            message = f"Stopped at {steps} of {self.total_timesteps:,} steps. To go on:\n  {resume}"
+            message = f"Stopped at {steps} of {self.total_timesteps:,} steps. To continue:\n  {resume}"
             raise interrupts.Stopped(signum, message) from None
         if isinstance(error, WorkerDied):
             raise WorkerDied(f"{error}; {saved}") from None
@@ -237,13 +237,13 @@ class Saving(BaseCallback):
         self._next_save = time.monotonic() + SAVE_SECONDS
 
     def _remember(self) -> None:
-        """Keep a copy of the policy and the optimizer, in case what follows breaks them."""
+        """Keep a copy of the policy and the optimizer, in case the next update breaks them."""
         if not self._is_sound():
             raise ValueError("the policy has numbers that are not finite")
         self._good = copy.deepcopy(self.model.get_parameters()), self.model.num_timesteps
 
     def _is_sound(self) -> bool:
-        """Whether the policy can act. Finite weights can be too large for that."""
+        """Whether the policy can act. Weights may be finite and still too large for that."""
         policy, observation = self.model.policy, self.model._last_obs
         try:
             if observation is not None:

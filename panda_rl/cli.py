@@ -1,4 +1,4 @@
-"""A script's command line: made by tyro, errors in one line, exit codes as the shell knows them."""
+"""A script's command line: parsed by tyro, with one-line errors and the usual exit codes."""
 
 import contextlib
 import errno
@@ -18,7 +18,7 @@ from panda_rl.errors import UsageError, WindowClosed, WorkerDied
 
 import tyro
 
-# Options that may be left out: --help shows what they take, without a None.
+# Options that may be left out. --help shows INT rather than {None}|INT.
 OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 OptionalStr = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
 OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
@@ -28,18 +28,19 @@ Flag = tyro.conf.FlagCreatePairsOff[bool]  # --flag, and no --no-flag
 def run(function: Callable[..., Any], parse: Callable[[list[str]], Any] | None = None) -> NoReturn:
     """Call ``function`` with the command line's arguments, and exit.
 
-    Exit code 0, or 2 with one line on stderr for a user error, 1 with one line when a helper
-    process died, 128 + the signal that stopped it. A bug keeps its traceback.
+    The exit code is 0; 2 after a user error, with one line on stderr; 1 after a simulation
+    process died, with one line; or 128 plus the signal that stopped it. A bug keeps its traceback.
 
     Args:
-        function: its signature makes the command line, and its docstring --help.
-        parse: makes its only argument from the words typed, if they need more than that.
+        function: its signature defines the command line, and its docstring --help.
+        parse: turns the words typed into the only argument of ``function``; by default they
+            are parsed by its signature.
     """
     interrupts.end_script_on_signal()
-    if sys.stdout is None:  # a program may run with it closed
+    if sys.stdout is None:  # it was closed before the program started
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name can be any bytes
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name can be any bytes
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="backslashreplace")
     words = sys.argv[1:]
@@ -47,7 +48,7 @@ def run(function: Callable[..., Any], parse: Callable[[list[str]], Any] | None =
         if parse:
             function(parse(words))
         else:
-            # tyro calls what it has parsed for; that is to come after the parsing.
+            # tyro would call the function itself; its errors must not pass for wrong words.
             function(**parse_words(functools.wraps(function)(lambda **given: given), words))
         sys.stdout.flush()
     except UsageError as error:
@@ -60,28 +61,28 @@ def run(function: Callable[..., Any], parse: Callable[[list[str]], Any] | None =
     except WindowClosed:
         pass
     except OSError as error:
-        if error.errno == errno.EPIPE:  # the reader of our output is gone: `| head -1`
+        if error.errno == errno.EPIPE:  # nobody reads our output any more: `| head -1`
             _silence_stdout()
         elif error.errno in (errno.ENOSPC, errno.EFBIG, errno.EROFS) or error.filename:
             _silence_stdout()
             _fail(2, f"cannot write {error.filename or 'any more'}: {error.strerror}")
         else:
             raise
-    interrupts.ignore()  # it is done: Ctrl-C while Python exits changes nothing
+    interrupts.ignore()  # the work is done: ignore a Ctrl-C while Python exits
     sys.exit(0)
 
 
 def parse_words(kind: Any, words: Sequence[str], default: Any = None) -> Any:
-    """What tyro makes of ``words``: an instance of a dataclass, or a function's result.
+    """Parse ``words`` with tyro: returns an instance of a dataclass, or a function's result.
 
     Args:
         kind: the dataclass or the function.
         words: the command line, without the program's name.
-        default: for what ``words`` leave out.
+        default: an instance with the values that ``words`` leave out.
 
     Raises:
         UsageError: the words are wrong.
-        SystemExit: they asked for --help, which is printed.
+        SystemExit: after --help has been printed.
     """
     more: Any = {} if default is None else {"default": default}
     help_wanted = any(word in ("-h", "--help") for word in words)
@@ -89,8 +90,8 @@ def parse_words(kind: Any, words: Sequence[str], default: Any = None) -> Any:
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(contextlib.redirect_stderr(errors))
-            if not help_wanted:  # as if there was no terminal: no colour, one width
-                # UTF-8, or tyro draws its box with characters that belong to words, too.
+            if not help_wanted:  # as if there were no terminal: no colour, one width
+                # UTF-8, or tyro draws its box with characters that also occur in words.
                 stdout = io.TextIOWrapper(io.BytesIO(), "utf-8")
                 stack.enter_context(contextlib.redirect_stdout(stdout))
                 stack.enter_context(_columns(80))
@@ -115,9 +116,9 @@ def _columns(width: int) -> Any:
 
 
 def _in_one_line(box: str) -> str:
-    """tyro's error, which it prints as a box of several lines."""
+    """tyro's error message, which it prints as a box of several lines."""
     words = " ".join(re.sub(r"─+[^│]*|[│╭╮╰╯]", " ", box.split("╮", 1)[-1]).split())
-    number = re.match(  # where one was expected, tyro speaks of Python's types
+    number = re.match(  # tyro explains a wrong number in terms of Python's types
         r"Error parsing (--\S+): .*?(?:from \[|base 10: |to float: )(.*?)(?:\]\. Got| Arg)"
         r".* helptext: --\S+ (INT|FLOAT) ",
         words,
@@ -129,7 +130,7 @@ def _in_one_line(box: str) -> str:
 
 
 def say(line: str, file: Any = None) -> None:
-    """Print a line at once. When nobody reads on, as after ``| head -1``, the work goes on."""
+    """Print a line at once. If nobody reads it, as after ``| head -1``, the work continues."""
     try:
         print(line, file=file, flush=True)
     except BrokenPipeError:
@@ -137,12 +138,12 @@ def say(line: str, file: Any = None) -> None:
 
 
 def _silence_stdout() -> None:
-    """What is left to print would fail once more when Python exits."""
+    """Keep Python from failing again at exit, when it flushes what is left to print."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(code: int, message: str) -> NoReturn:
-    line = " ".join(message.splitlines())  # a file's name may have several
+    line = " ".join(message.splitlines())  # a file name may contain newlines
     print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
     interrupts.ignore()
     sys.exit(code)
@@ -158,7 +159,7 @@ def check_range(low: float, high: float, **arguments: float | None) -> None:
 
 
 def command(program: str, *words: str | Path) -> str:
-    """A command to copy: ``program`` of this Python's, run from the current folder."""
+    """A command to copy and paste: this Python's ``program``, run from the current folder."""
 
     def short(path: Path) -> str:
         relative = os.path.relpath(path)

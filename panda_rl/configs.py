@@ -1,4 +1,4 @@
-"""A config: checked, saved with the agent, and made from the command line."""
+"""Configs: from the command line, checked, and saved with the agent."""
 
 import dataclasses
 import math
@@ -11,12 +11,12 @@ from panda_rl.window import require_display
 
 C = TypeVar("C", bound=Any)
 
-# Options of one run. An agent's file does not keep them: a stranger's zip opens no window.
+# These belong to one run and are not saved with the agent: a stranger's zip opens no window.
 OPTIONS = {"name", "resume", "n_workers", "render", "wandb"}
 
 RANGES = {
     "total_timesteps": (1, 10**12),
-    # training's seeds lie below those of the held-out goals
+    # the seeds of training stay below those of the held-out goals
     "seed": (0, evaluation.CHOOSING_SEED - 1001),
     "n_envs": (1, 1000),
     "n_steps": (1, 100_000),
@@ -38,7 +38,7 @@ RANGES = {
 
 
 def check(config: Any) -> None:
-    """Raises UsageError for a config with which PPO can't run, or not in this memory."""
+    """Raises UsageError if PPO can't run with ``config``, or not in the memory available."""
     for name, (low, high) in RANGES.items():
         cli.check_range(low, high, **{name: getattr(config, name)})
     rollout = config.n_steps * config.n_envs
@@ -56,15 +56,15 @@ def check(config: Any) -> None:
 
 
 def saved(config: Any) -> dict[str, Any]:
-    """What an agent's file keeps of a config, for --resume."""
+    """The part of ``config`` that is saved with the agent, for --resume."""
     return {k: v for k, v in dataclasses.asdict(config).items() if k not in OPTIONS}
 
 
 def parse(recipes: dict[Any, C], words: list[str]) -> C:
-    """The variant's recipe, or what an agent to --resume was trained with, changed by ``words``.
+    """The variant's recipe, or the config of the agent to --resume, changed by ``words``.
 
     Raises:
-        UsageError: wrong words; no agent to resume.
+        UsageError: the words are wrong, or there is no agent to resume.
     """
     kind = type(next(iter(recipes.values())))
     typed = cli.parse_words(kind, [word for word in words if word not in ("-h", "--help")])
@@ -75,10 +75,10 @@ def parse(recipes: dict[Any, C], words: list[str]) -> C:
 
 
 def _resumed(kind: type, agent: Path, known: dict[str, Any]) -> Any:
-    """The config of an agent, as if it had been typed: so it is checked as that is."""
+    """An agent's config, parsed as if it had been typed, so that it is checked the same way."""
     config = agents.read(agent).config
     words = [f"--{k.replace('_', '-')}={config[k]}" for k in known if k in config]
     try:
         return cli.parse_words(kind, words)
     except UsageError as error:
-        raise UsageError(f"{agent} was not saved here: {error}") from None
+        raise UsageError(f"{agent} has a config that can't be used: {error}") from None

@@ -1,7 +1,7 @@
 """The bridge: panda-gym 2's PandaReach-v2 as a Gymnasium environment.
 
-panda-gym 2 speaks the API of the retired ``gym`` package. The task is panda-gym's own, and
-nothing of it is reimplemented here. Only this package's simulator code imports ``gym``.
+panda-gym 2 uses the API of the retired ``gym`` package. The task is panda-gym's own; nothing
+of it is reimplemented here.
 
     import gymnasium, panda_rl
     env = gymnasium.make("PandaReach-v2", reward_type="dense", control_type="ee")
@@ -35,26 +35,26 @@ _QUIET = threading.RLock()
 def quiet() -> Iterator[None]:
     """Send file descriptors 1 and 2 to the null device.
 
-    PyBullet's C code prints its build time, panda-gym's option string and its threads' coming
-    and going; Python's ``redirect_stdout`` does not reach those. One thread at a time, since
-    file descriptors belong to the whole process.
+    PyBullet's C code prints its build time, panda-gym's options and messages from its threads.
+    Python's ``redirect_stdout`` does not reach those. File descriptors belong to the whole
+    process, so only one thread at a time may redirect them.
     """
     flush_c = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None).fflush
     with _QUIET:
         saved: dict[int, int] = {}
-        for stream in filter(None, (sys.stdout, sys.stderr)):  # None: it was closed
-            with contextlib.suppress(OSError):  # a full disk: for the caller to meet
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None if it was closed
+            with contextlib.suppress(OSError):  # a full disk is the caller's to report
                 stream.flush()
-        flush_c(None)  # what C printed before belongs to the caller
+        flush_c(None)  # what C code has printed so far is the caller's too
         with Path(os.devnull).open("w") as devnull:
             for fd in (1, 2):
-                with contextlib.suppress(OSError):  # a program may run with fd closed
+                with contextlib.suppress(OSError):  # fd may be closed
                     saved[fd] = os.dup(fd)
                     os.dup2(devnull.fileno(), fd)
         try:
             yield
         finally:
-            flush_c(None)  # C buffers a pipe: drop the noise before stdout is back
+            flush_c(None)  # C buffers its output: drop the noise before restoring stdout
             for fd, copy in saved.items():
                 os.dup2(copy, fd)
                 os.close(copy)
@@ -91,10 +91,10 @@ class PandaReachEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
         control_type: ``"ee"`` or ``"joints"``.
 
     Raises:
-        ClosedEnvironmentError: by every method but ``close``, after ``close``.
-        DisplayError: ``render_mode="human"`` without a display that answers.
-        ValueError: an argument that is none of the above.
-        WindowClosed: by ``reset`` and ``step``, once the window has been closed.
+        ClosedEnvironmentError: any method but ``close`` was called after ``close``.
+        DisplayError: ``render_mode="human"``, but no display answers.
+        ValueError: an argument is none of the above.
+        WindowClosed: ``reset`` or ``step`` was called after the window was closed.
     """
 
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 25}  # noqa: RUF012
@@ -105,10 +105,10 @@ class PandaReachEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
         reward_type: RewardType = "sparse",
         control_type: ControlType = "ee",
     ) -> None:
-        # A copy makes a simulator of its own. If it shared this one's connection, it would
-        # close that when it goes.
+        # A copy gets its own simulator. If it shared this one's connection, it would close it
+        # when it is deleted.
         EzPickle.__init__(self, render_mode, reward_type, control_type)
-        self._simulation: Any = None  # for close(), should what follows fail
+        self._simulation: Any = None  # close() needs it if what follows fails
         self._window: Window | None = None
         for name, value, known in (
             ("render_mode", render_mode, (None, *self.metadata["render_modes"])),
@@ -143,10 +143,10 @@ class PandaReachEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Neutral pose, new goal. One ``seed`` fixes the goals of all later resets too."""
+        """Start from the neutral pose with a new goal. ``seed`` fixes all later goals too."""
         super().reset(seed=seed)
-        # panda-gym makes a new generator at each reset. Without a seed from ours, it would
-        # be seeded by the operating system.
+        # panda-gym makes a new generator at each reset, and without a seed the operating
+        # system would seed it.
         observation = self._float32(self._panda.reset(seed=int(self.np_random.integers(2**31))))
         self._show()
         return observation, {"is_success": self._is_success(observation)}
@@ -154,10 +154,10 @@ class PandaReachEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
     def step(
         self, action: np.ndarray
     ) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-        """One action, 1/25 s of simulated time. Never terminated.
+        """Take one action: 1/25 s of simulated time. Never terminates.
 
         Raises:
-            ValueError: an action of another shape, or with a number that is not finite, which
+            ValueError: ``action`` has another shape, or a number that is not finite, which
                 would break the simulator for good.
         """
         panda = self._panda
@@ -167,7 +167,7 @@ class PandaReachEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
             )
         observation = self._float32(panda.step(action)[0])
         info = {"is_success": self._is_success(observation)}
-        # From what the agent sees, so that HER computes exactly the same rewards.
+        # Computed from what the agent sees, so that HER computes exactly the same rewards.
         reward = self.compute_reward(
             observation["achieved_goal"], observation["desired_goal"], info
         )
@@ -177,17 +177,17 @@ class PandaReachEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
     def compute_reward(
         self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any
     ) -> np.ndarray:
-        """Rewards (...,) for positions (..., 3) in m, as HER asks for them."""
+        """Rewards (...,) for positions (..., 3) in m. HER calls this."""
         return self._panda.compute_reward(achieved_goal, desired_goal, info)
 
     def render(self) -> np.ndarray | None:
-        """The camera's picture, (480, 720, 3) uint8; None unless ``"rgb_array"``."""
+        """A picture, (480, 720, 3) uint8; None unless ``render_mode`` is ``"rgb_array"``."""
         return self.picture() if self.render_mode == "rgb_array" else None
 
     def picture(self, width: int = 720, height: int = 480) -> np.ndarray:
-        """What ``render()`` returns, in any render mode and size: (height, width, 3) uint8.
+        """What ``render`` returns, in any render mode and size: (height, width, 3) uint8.
 
-        By PyBullet's software renderer, about 0.2 s a picture; needs no display.
+        PyBullet's software renderer draws it in about 0.2 s and needs no display.
         """
         sim = self._panda.sim
         camera = sim.physics_client
@@ -213,10 +213,10 @@ class PandaReachEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
             lightSpecularCoeff=0.05,
             renderer=camera.ER_TINY_RENDERER,
         )
-        # Arrays or, where PyBullet was built without NumPy, tuples.
+        # PyBullet returns arrays, or tuples if it was built without NumPy.
         picture = np.reshape(np.asarray(rgba, np.uint8), (height, width, 4))[..., :3].copy()
         bodies = np.reshape(bodies, (height, width))
-        # One colour behind the white arm: floor and sky (body -1) only distract.
+        # One colour behind the white arm: floor and sky (body -1) are a distraction.
         picture[(bodies == -1) | (bodies == sim._bodies_idx["plane"])] = (44, 62, 80)
         return picture
 
@@ -238,11 +238,11 @@ class PandaReachEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
         return {key: value.astype(np.float32) for key, value in observation.items()}
 
     def _show(self) -> None:
-        """Bring the window up to date, in real time: 25 frames a second."""
+        """Update the window, in real time: 25 frames a second."""
         if self._window is None:
             return
         now = time.perf_counter()
-        # After a pause it goes on at the same speed, and does not rush to catch up.
+        # After a pause, continue at the same speed instead of rushing to catch up.
         self._next_frame = max(self._next_frame + 1 / self.metadata["render_fps"], now)
         time.sleep(self._next_frame - now)
         robot = self._panda.robot

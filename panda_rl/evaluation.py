@@ -1,4 +1,4 @@
-"""How good is a policy? One episode, many episodes, and the table of what they came to."""
+"""How good is a policy? One episode, many episodes, and the table of results."""
 
 import dataclasses
 import math
@@ -17,15 +17,15 @@ import rich.text
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
-# Goals, by the seed of their reset. Training uses the seeds below both. What is chosen by
-# results (a recipe, a seed to ship, the moment when training looks good) is chosen on one
-# set, and what is reported is measured on another.
+# Three sets of goals, by the seed of the reset that draws them. Training uses the seeds below
+# both. Recipes and shipped agents are chosen by results on the second set, which the curves
+# show too. Results that we report are measured on the third, and nothing is chosen by them.
 CHOOSING_SEED = 1_000_000
 JUDGING_SEED = 2_000_000
 
 
 class Policy(Protocol):
-    """What can be evaluated: one of Stable-Baselines3's algorithms or policies, or similar."""
+    """Anything that acts like one of Stable-Baselines3's algorithms or policies."""
 
     def predict(self, observation: Any, *, deterministic: bool) -> tuple[Any, Any]: ...
 
@@ -37,9 +37,9 @@ class Episode:
     success: bool
     """Within 5 cm of the goal at the last step."""
     dense_return: float
-    """Minus the sum of the distances (m), whatever the environment's own reward is."""
+    """Minus the sum of the distances (m), whichever reward the environment gives."""
     sparse_return: float
-    """Minus the number of steps that ended more than 5 cm from the goal."""
+    """Minus the number of steps that end more than 5 cm from the goal."""
     final_distance: float
     """m."""
     steps_to_goal: int | None
@@ -51,11 +51,11 @@ class Episode:
 
 
 class RecordEpisode(gym.Wrapper):
-    """Adds ``info["record"]``, an Episode, to an episode's last step.
+    """Adds ``info["record"]``, an Episode, to the last step of an episode.
 
     Attributes:
-        distance: from the hand to the goal now (m).
-        reached: whether that is within 5 cm.
+        distance: the current distance from the hand to the goal (m).
+        reached: whether it is within 5 cm.
     """
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
@@ -96,7 +96,7 @@ class RecordEpisode(gym.Wrapper):
 
 
 def make_env(control_type: str, n_workers: int | None = None, n_envs: int = 4) -> VecEnv:
-    """Environments for ``evaluate``; see ``workers.spread`` for ``n_workers``."""
+    """Environments for ``evaluate``. For ``n_workers``, see ``workers.spread``."""
     return make_vec_env(
         "PandaReach-v2",
         n_envs,
@@ -110,7 +110,7 @@ def act(policy: Policy, observation: Any) -> np.ndarray:
     """The most likely action.
 
     Raises:
-        UsageError: it is not a finite number; such a policy is broken.
+        UsageError: the policy is broken: its action is not a finite number.
     """
     try:
         action, _ = policy.predict(observation, deterministic=True)
@@ -122,7 +122,7 @@ def act(policy: Policy, observation: Any) -> np.ndarray:
 def play_episode(
     policy: Policy, env: RecordEpisode, seed: int, on_step: Callable[[int], None] | None = None
 ) -> Episode:
-    """Play the goal of ``seed``. ``on_step(step)`` is called after the reset and each step."""
+    """Play the goal of ``seed``. Calls ``on_step(step)`` after the reset and after each step."""
     observation, info = env.reset(seed=seed)
     step = 0
     while True:
@@ -143,13 +143,13 @@ def evaluate(
     """Play the goal of each seed, as many at a time as ``env`` has environments.
 
     Args:
-        policy: to be evaluated.
-        env: environments with RecordEpisode.
-        seeds: consecutive, one for each goal.
-        on_step: called with the number of the step before each step, once for all.
+        policy: the policy to evaluate.
+        env: environments wrapped in RecordEpisode.
+        seeds: consecutive seeds, one for each goal.
+        on_step: called before each step with its number, once for all environments.
 
     Returns:
-        A record for each seed, in their order.
+        A record for each seed, in order.
     """
     records: list[Episode] = []
     for seed in seeds[:: env.num_envs]:
@@ -170,7 +170,7 @@ def evaluate(
 
 def summary(episodes: Sequence[Episode]) -> dict[str, Any]:
     """Means over ``episodes``; the success rate with its 95% Wilson interval."""
-    import scipy.stats  # here, as it takes a second to import
+    import scipy.stats  # here, because importing it takes a second
 
     successes = sum(episode.success for episode in episodes)
     interval = scipy.stats.binomtest(successes, len(episodes)).proportion_ci(method="wilson")
@@ -195,12 +195,12 @@ def summary(episodes: Sequence[Episode]) -> dict[str, Any]:
 
 
 def print_table(title: str, seeds: range, episodes: Sequence[Episode], **more: str) -> None:
-    """The table that ends training and testing; ``more`` rows go below."""
+    """Print the table that ends training and playing, with ``more`` rows at its end."""
     result = summary(episodes)
     low, high = result["success_interval"]
     reached = result["reached_goal"]
     steps = f"{result['mean_steps_to_goal']:.1f} of 50" if reached else "-"
-    if 0 < reached < len(episodes):  # many of those may have been close from the start
+    if 0 < reached < len(episodes):  # those may be the goals that were close from the start
         steps += f", where it was reached ({reached:,} of {len(episodes):,})"
     held_out = seeds.start >= CHOOSING_SEED
     goals = "held-out goals" if held_out else "training's own goals"
@@ -219,6 +219,6 @@ def print_table(title: str, seeds: range, episodes: Sequence[Episode], **more: s
     for name, value in (rows | more).items():
         table.add_row(name, rich.text.Text(value))
     console = rich.console.Console(highlight=False, force_jupyter=False)
-    with console.capture() as text:  # print(), as rich would not report a closed pipe
+    with console.capture() as text:  # rich itself would not report a closed pipe
         console.print(table)
     print(text.get(), end="", flush=True)

@@ -16,7 +16,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 
 OPSET = 18
 GOAL_LOW, GOAL_HIGH = (-0.15, -0.15, 0.0), (0.15, 0.15, 0.3)
-CONTRACT = {  # the numbers are panda-gym's: its Reach, Panda and PyBullet
+CONTRACT = {  # the numbers come from panda-gym's Reach, Panda and PyBullet classes
     "rate_hz": "25",
     "frame": "world: m, z up, z = 0 on the table; the robot's base is at (-0.6, 0, 0), not rotated",
     "start_joints": "[0.0, 0.41, 0.0, -1.85, 0.0, 2.26, 0.79]",
@@ -37,7 +37,7 @@ PACKAGES = ("torch", "stable-baselines3", "panda-gym", "pybullet", "onnx", "onnx
 
 
 class Deterministic(torch.nn.Module):
-    """What ``policy.predict(..., deterministic=True)`` computes, as one PyTorch module."""
+    """``policy.predict(..., deterministic=True)`` as one PyTorch module."""
 
     def __init__(self, policy: ActorCriticPolicy) -> None:
         super().__init__()
@@ -63,13 +63,13 @@ def export_onnx(agent: agents.SavedAgent, path: Path) -> None:
     The file's metadata says what its inputs and its output mean.
 
     Raises:
-        UsageError: missing packages; a ``path`` that can't be written; a broken agent.
+        UsageError: packages are missing, ``path`` can't be written, or the agent is broken.
     """
     if path.suffix != ".onnx":
         raise UsageError(f"{path} must end in .onnx")
     try:
         import onnx
-        import onnxscript  # noqa: F401  for PyTorch's exporter
+        import onnxscript  # noqa: F401  PyTorch's exporter needs it
     except ImportError:
         raise UsageError("--export needs two more packages: pip install onnx onnxscript") from None
     files.check_writable(path)
@@ -83,12 +83,12 @@ def export_onnx(agent: agents.SavedAgent, path: Path) -> None:
         "desired_goal": goal.astype(np.float32),
         "observation": np.hstack((hand, 0 * hand)).astype(np.float32),
     }
-    evaluation.act(policy, sample)  # its weights are finite: are its actions?
+    evaluation.act(policy, sample)  # finite weights can still give infinite actions
 
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what PyTorch itself calls
-        logging.disable(logging.WARNING)  # that torchvision is missing
+        warnings.simplefilter("ignore")  # about PyTorch's own calls
+        logging.disable(logging.WARNING)  # about the missing torchvision
         try:
             program = torch.onnx.export(
                 Deterministic(policy).eval(),
@@ -104,8 +104,8 @@ def export_onnx(agent: agents.SavedAgent, path: Path) -> None:
     assert program is not None
     model = program.model_proto
     for node in model.graph.node:
-        del node.metadata_props[:]  # stack traces, with the folders of this computer
-    name = agent.path.stem.encode(errors="backslashreplace").decode()  # it can be any bytes
+        del node.metadata_props[:]  # stack traces, which name this computer's folders
+    name = agent.path.stem.encode(errors="backslashreplace").decode()  # it may be any bytes
     versions = {package: importlib.metadata.version(package) for package in PACKAGES}
     onnx.helper.set_model_props(
         model,

@@ -8,13 +8,13 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 class RelativeGoal(BaseFeaturesExtractor):
     """Shows the networks the direction to the goal, scaled to about +-1.
 
-    Stable-Baselines3's own extractor passes on the positions of the hand and the goal side by
-    side, in metres. What matters is their difference, so a network would first have to learn to
-    subtract numbers of a few hundredths. The features are ``scale`` times the hand's
-    position, ``scale`` times the vector from the hand to the goal, and ``observation``.
+    Stable-Baselines3's own extractor passes on the two positions, in metres. What matters is
+    their difference, so the networks would first have to learn to subtract numbers of a few
+    hundredths. Here the features are ``scale`` times the hand's position, ``scale`` times the
+    vector from the hand to the goal, and ``observation``.
 
     Args:
-        observation_space: PandaReach-v2's; twelve numbers in all, as many as the features.
+        observation_space: PandaReach-v2's, 12 numbers in all.
         scale: 1/m. With 8, the 30 cm cube of the goals spans about +-1.
     """
 
@@ -22,7 +22,7 @@ class RelativeGoal(BaseFeaturesExtractor):
 
     def __init__(self, observation_space: gym.spaces.Dict, scale: float = 8.0) -> None:
         super().__init__(observation_space, gym.spaces.flatdim(observation_space))
-        # A buffer is saved with the weights, and so tells what they were trained with.
+        # A buffer is saved with the weights, so an agent's file has the scale it was trained with.
         self.register_buffer("scale", torch.tensor(scale))
 
     def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Where runs and agents are, and how a file is written whole or not at all."""
+"""Where runs and agents go, and how a file is written whole or not at all."""
 
 import contextlib
 import errno
@@ -19,18 +19,18 @@ SHIPPED = tuple(f"PandaReach_PPO_v2_{c}_{r}" for c in ("ee", "joints") for r in 
 
 @contextlib.contextmanager
 def run(name: str | None, stem: str, resume: Path | None = None) -> Iterator[tuple[Path, Path]]:
-    """The agent's file and the folder of the curves, for one run alone.
+    """Reserve a run: yields its agent's file and its folder of curves.
 
-    A block that fails before it has saved an agent leaves no trace, and the name stays free.
+    If the block fails before it has saved an agent, nothing is left and the name stays free.
 
     Args:
-        name: of the run; None for ``<stem>_<n>`` with the first free n.
+        name: the run's name; None for ``<stem>_<n>`` with the first free n.
         stem: see ``name``.
-        resume: an agent to go on from. If it is one of AGENTS, but not a shipped one, and no
-            ``name`` is given, the run goes on where it is. Otherwise it gets a new name.
+        resume: an agent to continue. If it is in AGENTS, is not a shipped one, and no ``name``
+            is given, its own run continues. Otherwise a new run starts from it.
 
     Raises:
-        UsageError: the name is taken, or can't be a file's; no access to the folder.
+        UsageError: the name is taken or can't be a file name, or a folder can't be written.
     """
     here = resume is not None and resume.resolve().parent == AGENTS.resolve()
     if resume and here and name is None and resume.stem not in SHIPPED:
@@ -39,7 +39,7 @@ def run(name: str | None, stem: str, resume: Path | None = None) -> Iterator[tup
     name = _reserve(name, stem)
     agent = AGENTS / f"{name}.zip"
     try:
-        with contextlib.suppress(OSError):  # check_writable says what is wrong
+        with contextlib.suppress(OSError):  # check_writable reports what is wrong
             AGENTS.mkdir(exist_ok=True)
         check_writable(agent)
         yield agent, RUNS / name
@@ -49,7 +49,7 @@ def run(name: str | None, stem: str, resume: Path | None = None) -> Iterator[tup
 
 
 def _reserve(name: str | None, stem: str) -> str:
-    """Make ``runs/<name>/``: of several runs that start at once, mkdir lets one have it."""
+    """Make ``runs/<name>/``. If several runs start at once, mkdir gives the name to one."""
     if name is not None and (
         not name or Path(name).name != name or name.startswith(".") or not name.isprintable()
     ):
@@ -62,7 +62,7 @@ def _reserve(name: str | None, stem: str) -> str:
         except FileExistsError:
             if not RUNS.is_dir():
                 raise UsageError(f"cannot write {RUNS / run}: {RUNS} is not a folder") from None
-        except (OSError, ValueError) as error:  # ValueError: a name that is no UTF-8
+        except (OSError, ValueError) as error:  # ValueError: it is not UTF-8
             reason = getattr(error, "strerror", None) or error
             raise UsageError(f"cannot write {RUNS / run}: {reason}") from None
     hint = "choose another --name"
@@ -73,12 +73,12 @@ def _reserve(name: str | None, stem: str) -> str:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its place once the block has succeeded.
+    """Yield a temporary file beside ``path`` that replaces it if the block succeeds.
 
-    Each writer gets a name of its own. A link stays a link, and a file keeps its mode.
+    Each writer gets its own temporary file. A link stays a link, and a file keeps its mode.
 
     Raises:
-        UsageError: ``path`` can't be written; what was there before is untouched.
+        UsageError: ``path`` can't be written. A file that was there is left as it was.
     """
     with _temporary(path) as temporary:
         yield temporary
@@ -86,7 +86,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: Path) -> None:
-    """Raises UsageError if ``path`` can't be written: before minutes of work, not after."""
+    """Raises UsageError if ``path`` can't be written: before minutes of work, not after them."""
     with _temporary(path):
         pass
 
@@ -101,11 +101,11 @@ def _temporary(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(target.suffix, ".unfinished-", target.parent)
         os.close(handle)
         temporary = Path(name)
-        # mkstemp lets only the owner read.
+        # mkstemp makes it readable by its owner only.
         temporary.chmod(target.stat().st_mode if target.exists() else 0o666 & ~_umask())
         yield temporary
     except OSError as error:
-        reason = error.strerror or "is the disk full?"  # ffmpeg's errors are pages long
+        reason = error.strerror or "is the disk full?"  # not ffmpeg's pages of output
         raise UsageError(f"cannot write {path}: {reason}") from None
     finally:
         if temporary:

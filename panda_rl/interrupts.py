@@ -1,6 +1,6 @@
 """Ctrl-C and SIGTERM: one line, the right exit code, nothing lost.
 
-A terminal sends Ctrl-C to every process it started, and a cluster's time limit often sends
+A terminal sends Ctrl-C to every process of a program, and a cluster's time limit often sends
 SIGTERM to all of them. Only the script answers; its helper processes ignore both signals
 and end when the script does.
 """
@@ -18,11 +18,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal ended the work early. Whatever needed saving has been saved.
+    """A signal ended the work early. Everything that needed saving has been saved.
 
     Args:
-        signum: the signal; the exit code is 128 + ``signum``: 130 for Ctrl-C, 143 for SIGTERM.
-        message: what the user should know.
+        signum: the signal. The exit code is 128 + ``signum``: 130 for Ctrl-C, 143 for SIGTERM.
+        message: a line for the user.
     """
 
     def __init__(self, signum: int, message: str = "Stopped.") -> None:
@@ -31,18 +31,18 @@ class Stopped(KeyboardInterrupt):
 
 
 def end_script_on_signal() -> None:
-    """For scripts: the first Ctrl-C or SIGTERM raises Stopped; those that follow are ignored.
+    """For scripts: the first Ctrl-C or SIGTERM raises Stopped; later ones are ignored.
 
-    Someone who presses Ctrl-C twice must not lose what the first one is saving.
+    Pressing Ctrl-C twice must not interrupt the saving that the first one started.
     """
     _set(_raise_stopped)
 
 
 @contextlib.contextmanager
 def handled_by(handler: Callable[[int], None]) -> Iterator[None]:
-    """Call ``handler`` with the first signal that comes before the block ends.
+    """Call ``handler`` with the first signal that arrives before the block ends.
 
-    Later ones are ignored: in a script for good, elsewhere until the block ends. Does nothing
+    Later ones are ignored: for good in a script, elsewhere until the block ends. Does nothing
     outside the main thread, where Python allows no signal handlers.
     """
     before = [signal.getsignal(signum) for signum in SIGNALS]
@@ -63,7 +63,7 @@ def handled_by(handler: Callable[[int], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def explained(message: str) -> Iterator[None]:
-    """Let a Stopped that leaves the block say ``message``."""
+    """Give ``message`` to a Stopped that leaves the block."""
     try:
         yield
     except Stopped as stop:
@@ -71,7 +71,7 @@ def explained(message: str) -> Iterator[None]:
 
 
 def ignore() -> None:
-    """Ignore both signals, where Python allows it."""
+    """Ignore both signals, if Python allows it."""
     _set(signal.SIG_IGN)
 
 
@@ -93,7 +93,7 @@ def _exit_at_once(signum: int, _frame: object) -> None:
 
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
-    """Let signals wait until the block ends. Windows has no such thing."""
+    """Hold signals back until the block ends. Windows can't."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -104,7 +104,7 @@ def blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-# The scripts import for seconds. Ctrl-C in that time would print pages of other packages'
-# traceback. Programs that import panda_rl as a library keep their own handlers.
+# The scripts import for seconds, and Ctrl-C in that time would print pages of traceback.
+# Programs that import panda_rl as a library keep their own handlers.
 if Path(sys.argv[0]).name.startswith("panda_reach_"):
     _set(_exit_at_once)

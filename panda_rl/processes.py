@@ -11,31 +11,31 @@ from typing import Any
 from panda_rl import interrupts
 
 ANSWER_SECONDS = 30
-"""How long to wait for an answer. A step of four environments takes 5 ms."""
+"""How long to wait for an answer. A step of four environments takes about 5 ms."""
 START_SECONDS = 300
-"""How long to wait for the first one, which comes after imports, on a busy machine too."""
+"""How long to wait for the first answer: imports take a while on a busy machine."""
 
 
 class Process:
     """Runs ``target(connection, *args)`` in a process of its own.
 
-    It ignores Ctrl-C and SIGTERM, which are the script's to answer, and ends when
-    ``connection`` does: with ``close``, or with this process, however this one ends.
+    It leaves Ctrl-C and SIGTERM to the script, and ends when ``connection`` closes: after
+    ``close``, or when this process ends, in whatever way.
 
     Args:
-        start_method: ``"spawn"``, or ``"forkserver"`` to start from what was imported once.
-        target: a module's function.
-        args: picklable.
+        start_method: ``"spawn"``, or ``"forkserver"`` to share imports between processes.
+        target: a function of a module.
+        args: its other arguments; they must be picklable.
     """
 
     def __init__(self, start_method: str, target: Callable[..., None], *args: Any) -> None:
         context: Any = multiprocessing.get_context(start_method)
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_run, args=(theirs, target, args), daemon=True)
-        with _without_main(), interrupts.blocked():  # the new process inherits that
+        with _without_main(), interrupts.blocked():  # the new process inherits the mask
             self._process.start()
         theirs.close()
-        # Before multiprocessing's own clean-up, which would wait for the process for ever.
+        # This runs before multiprocessing's own clean-up, which would wait for ever.
         atexit.register(self.close)
 
     def send(self, message: object) -> None:
@@ -49,8 +49,8 @@ class Process:
             EOFError, OSError: the process is gone.
             TimeoutError: no answer came in time.
         """
-        # Twice: when the whole program was suspended (Ctrl-Z), the first wait is over at
-        # once, though the process had no time to answer.
+        # Wait twice: after the whole program was suspended (Ctrl-Z), the first wait ends at
+        # once, before the process has had time to answer.
         if not (self.connection.poll(seconds / 2) or self.connection.poll(seconds / 2)):
             raise TimeoutError
         return self.connection.recv()
@@ -74,8 +74,8 @@ def _run(connection: Connection, target: Callable[..., None], args: tuple[Any, .
 def _without_main() -> Iterator[None]:
     """Keep multiprocessing from running the caller's script again in the new process.
 
-    Our helpers need nothing from it, and a script without a main guard, or one read from
-    standard input, could not be run a second time.
+    Our helpers need nothing from that script, and one without a main guard, or one read from
+    standard input, can't be run a second time.
     """
     main = vars(sys.modules["__main__"])
     hidden = {name: main.pop(name) for name in ("__file__", "__spec__") if name in main}

@@ -1,4 +1,4 @@
-"""Pictures of episodes as a GIF or an MP4."""
+"""Films of episodes, as GIF or MP4."""
 
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ FPS = 25  # real time
 
 
 class Recording:
-    """Pictures with a caption, to be saved as GIF (480x320) or MP4 (720x480).
+    """Collects pictures with captions and saves them as GIF (480x320) or MP4 (720x480).
 
     Raises:
-        UsageError: the name ends in neither ``.gif`` nor ``.mp4``, or can't be written.
+        UsageError: ``path`` ends in neither ``.gif`` nor ``.mp4``, or can't be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,7 +32,7 @@ class Recording:
         self.frames: list[PIL.Image.Image] = []
 
     def add(self, picture: np.ndarray, caption: str, reached: bool) -> None:
-        """One frame; the caption is green once the goal is reached."""
+        """Add a frame. The caption is green if the goal is reached."""
         frame = PIL.Image.fromarray(picture).resize(self._size, PIL.Image.Resampling.LANCZOS)
         margin = self._size[1] // 24
         PIL.ImageDraw.Draw(frame).text(
@@ -46,19 +46,15 @@ class Recording:
         self.frames.append(frame)
 
     def save(self) -> None:
-        """Write the file, whole or not at all.
-
-        Raises:
-            UsageError: it can't be written.
-        """
+        """Write the file, whole or not at all. Raises UsageError if it can't be written."""
         with files.replacing(self.path) as temporary:
             save = _save_gif if self.path.suffix == ".gif" else _save_mp4
             save(temporary, self.frames)
 
 
 def _save_gif(path: Path, frames: list[PIL.Image.Image]) -> None:
-    # One palette for all frames: what stands still stays the same to the bit, and a GIF
-    # only stores what moved.
+    # One palette for all frames keeps whatever stands still identical, and a GIF stores only
+    # what has changed.
     palette = frames[0].quantize(method=PIL.Image.Quantize.MAXCOVERAGE)
     first, *rest = (
         frame.quantize(palette=palette, dither=PIL.Image.Dither.NONE) for frame in frames

@@ -1,4 +1,4 @@
-"""What training is rewarded for, besides the task."""
+"""What training rewards in addition to the task."""
 
 from typing import Any, SupportsFloat
 
@@ -9,16 +9,16 @@ import numpy as np
 class EffortPenalty(gym.Wrapper):
     """Subtracts ``coef`` times the squared length of each action from the reward.
 
-    The Panda has seven joints, and a point in space needs three. What the other four do costs
-    nothing and is not in the observation, so with no penalty they drift. An arm that
-    pays for each movement keeps idle joints still, as a real robot should.
+    The Panda has seven joints, and three are enough to reach a point. Moving the other four
+    costs nothing and the observation does not show it, so without a penalty they drift. An arm
+    that pays for every movement keeps idle joints still, as a real robot should.
 
-    Only the training environments have this wrapper. The task, its reward and every
-    evaluation stay as they are.
+    Only the training environments have this wrapper. The task, its reward and every evaluation
+    are unchanged.
 
     Args:
-        env: of any task with a Box of actions.
-        coef: reward lost for an action of length 1.
+        env: any environment with a Box of actions.
+        coef: the reward lost for an action of length 1.
     """
 
     def __init__(self, env: gym.Env, coef: float) -> None:

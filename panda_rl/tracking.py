@@ -1,4 +1,4 @@
-"""Where the curves go: TensorBoard, and Weights & Biases if asked."""
+"""Where the curves go: TensorBoard, and Weights & Biases on request."""
 
 import contextlib
 import os
@@ -17,11 +17,11 @@ from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 
 @contextlib.contextmanager
 def tensorboard(model: BaseAlgorithm, folder: Path) -> Iterator[None]:
-    """Log what ``model`` learns to ``folder``.
+    """Log the training of ``model`` to ``folder``.
 
     Raises:
-        OSError: the disk is full. TensorBoard's own thread meets that first and would print
-            a traceback; it is enough that it is raised here.
+        OSError: the disk is full. TensorBoard's thread notices it first and would print a
+            traceback, so that is suppressed.
     """
     usual = threading.excepthook
     threading.excepthook = lambda failed: (
@@ -32,7 +32,7 @@ def tensorboard(model: BaseAlgorithm, folder: Path) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            with contextlib.suppress(OSError):  # once is enough
+            with contextlib.suppress(OSError):  # it has been raised once already
                 model.logger.close()
             raise
         model.logger.close()
@@ -42,9 +42,9 @@ def tensorboard(model: BaseAlgorithm, folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def weights_and_biases(agent_path: Path, config: dict[str, Any]) -> Iterator[None]:
-    """Send what TensorBoard gets to Weights & Biases as well, and then the agent.
+    """Log the same to Weights & Biases, and the agent at the end. Offline without a login.
 
-    Offline without a login. To be entered before ``tensorboard``, which it listens to.
+    Enter this before ``tensorboard``, because it listens to what that writes.
 
     Raises:
         UsageError: the package is not installed.
@@ -74,5 +74,5 @@ def weights_and_biases(agent_path: Path, config: dict[str, Any]) -> Iterator[Non
             print("Weights & Biases:", session.url)
         else:
             sync = cli.command("wandb", "sync", Path(session.dir).parent)
-            print(f"Weights & Biases was offline, as nobody is logged in. To send it: {sync}")
+            print(f"Weights & Biases was offline because nobody is logged in. To upload: {sync}")
         session.finish()

@@ -1,7 +1,7 @@
-"""PyBullet's window, in a process of its own that mirrors each pose.
+"""PyBullet's window, in its own process, which mirrors each pose.
 
-In this process, closing the window would end the process (Xlib calls ``exit(1)``, and an
-agent in training would be lost), and each physics step would wait for the drawing.
+In the same process, closing the window would end training (Xlib calls ``exit(1)``), and each
+physics step would wait for the drawing.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ DISPLAY_SECONDS = 5
 def has_display() -> bool:
     """Whether a window can be opened.
 
-    On Linux this asks the X server: DISPLAY may name one that is gone, and PyBullet would then
-    end the process or hang for ever. A server that does not answer in time counts as none.
+    On Linux this asks the X server. If DISPLAY names one that is gone, PyBullet would end the
+    process or hang for ever. A server that doesn't answer in time counts as no display.
     """
     if not sys.platform.startswith("linux"):
         return True
@@ -48,19 +48,19 @@ def has_display() -> bool:
 
 
 def require_display() -> None:
-    """Raises DisplayError where no window can be opened."""
+    """Raises DisplayError if no window can be opened."""
     if not has_display():
         raise DisplayError(
             f"no display answers (DISPLAY={os.environ.get('DISPLAY', '')!r}), so no window can "
-            'be opened: leave out --render or render_mode="human"'
+            'open: leave out --render or render_mode="human"'
         )
 
 
 def wanted(render: bool, no_render: bool) -> bool:
-    """Whether to play in a window: as the flags say, else if there is a display.
+    """Whether to play in a window: as the flags say, or else if there is a display.
 
     Raises:
-        UsageError: both flags, or ``render`` without a display.
+        UsageError: both flags are given, or ``render`` without a display.
     """
     if render and no_render:
         raise UsageError("--render and --no-render can't both be given")
@@ -70,7 +70,7 @@ def wanted(render: bool, no_render: bool) -> bool:
 
 
 class Window:
-    """A window that shows the arm and the goal as it is told.
+    """A window that shows the arm and the goal.
 
     Raises:
         DisplayError: PyBullet can't open it.
@@ -79,7 +79,7 @@ class Window:
     def __init__(self) -> None:
         self._process = Process("spawn", _draw)
         try:
-            self._process.receive(60)  # it has opened
+            self._process.receive(60)  # "open"
         except (EOFError, OSError):  # a TimeoutError is an OSError
             self._process.close()
             raise DisplayError("PyBullet could not open its window: it needs OpenGL 3") from None
@@ -103,9 +103,9 @@ def _draw(connection: Connection) -> None:
     """The window's process."""
     from panda_rl.env import gym, pybullet, quiet
 
-    with quiet():  # PyBullet's threads say good-bye, too
+    with quiet():  # PyBullet's threads also print when they end
         env = gym.make("PandaReach-v2", render=True).unwrapped
-        # pybullet.error: Escape closes the window too, and the simulation in it is gone.
+        # pybullet.error: Escape closes the window, and the simulation with it.
         with contextlib.suppress(EOFError, ConnectionError, pybullet.error):
             env.sim.physics_client.changeVisualShape(  # its own green is hard to see
                 env.sim._bodies_idx["target"], -1, rgbaColor=(0.1, 0.9, 0.1, 1.0)
@@ -113,7 +113,7 @@ def _draw(connection: Connection) -> None:
             connection.send("open")
             while True:
                 joint_angles, goal = connection.recv()
-                while connection.poll():  # it fell behind: only the latest pose matters
+                while connection.poll():  # it has fallen behind: only the latest pose matters
                     joint_angles, goal = connection.recv()
                 env.robot.set_joint_angles(joint_angles)
                 env.sim.set_base_pose("target", goal, np.array([0, 0, 0, 1]))

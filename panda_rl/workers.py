@@ -1,10 +1,9 @@
 """Environments in several processes, so that every core simulates.
 
-PyBullet simulates on one core and holds Python's global lock meanwhile. Stable-Baselines3's
-SubprocVecEnv starts a process for each environment, which suits a machine with as many
-cores. Here each process steps several environments in turn, which is faster where there are
-more environments than cores. What is learned is the same to the bit either way, since
-each environment has its own simulator and its own seed.
+PyBullet simulates on one core, and holds Python's global lock while it does. Stable-Baselines3's
+SubprocVecEnv starts a process for each environment. Here each process steps several
+environments in turn, which is faster if there are more environments than cores. PPO learns
+exactly the same either way, because each environment has its own simulator and its own seed.
 """
 
 import itertools
@@ -25,25 +24,24 @@ from stable_baselines3.common.vec_env import CloudpickleWrapper, DummyVecEnv, Ve
 
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
-
 BYTES_PER_ENV = 91_000_000
-"""Measured on Linux: a PyBullet simulator with the Panda in it."""
+"""A PyBullet simulator with the Panda in it, as measured on Linux."""
 BYTES_PER_STEP = 200
-"""Of the rollout buffer: at most 12 + 7 + 5 float32, and as much again while it is shuffled."""
+"""In the rollout buffer: at most 12 + 7 + 5 float32, and as much again while it is shuffled."""
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # a cluster's job, or taskset, may allow only some
+    """The number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # a cluster's job or taskset may allow only some
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def spread(n_workers: int | None) -> dict[str, Any]:
-    """What ``make_vec_env`` needs in order to use ``n_workers`` processes.
+    """Arguments that make ``make_vec_env`` use ``n_workers`` processes.
 
     Args:
-        n_workers: processes; None for one on each core, 0 for none besides this one.
+        n_workers: number of processes; None for one per core, 0 to simulate in this process.
     """
     if n_workers is None:
         n_workers = available_cores() if available_cores() > 1 else 0
@@ -55,7 +53,7 @@ def spread(n_workers: int | None) -> dict[str, Any]:
 def check_memory(n_envs: int, rollout: int) -> None:
     """Raises UsageError if ``n_envs`` environments and a rollout don't fit into memory.
 
-    Without this the kernel would kill the process, without a word.
+    Without this check the kernel would kill the process without a message.
     """
     needed = n_envs * BYTES_PER_ENV + rollout * BYTES_PER_STEP
     available = psutil.virtual_memory().available
@@ -72,14 +70,14 @@ class WorkersVecEnv(VecEnv):
 
     Args:
         env_fns: functions that make one environment each, with dictionary observations.
-        n_workers: processes; at most one for each environment.
+        n_workers: number of processes; at most one for each environment is started.
 
     Raises:
-        WorkerDied: by any method, when a process is gone or no longer answers.
+        WorkerDied: by any method, if a process has died or no longer answers.
     """
 
     def __init__(self, env_fns: list[Callable[[], gym.Env]], n_workers: int) -> None:
-        # Import what workers need once, instead of once in each.
+        # Import what workers need once, instead of in each of them.
         multiprocessing.set_forkserver_preload(["panda_rl.workers", "panda_rl.env"])
         n_workers = min(n_workers, len(env_fns))
         bounds = [len(env_fns) * w // n_workers for w in range(n_workers + 1)]
@@ -96,7 +94,7 @@ class WorkersVecEnv(VecEnv):
         super().__init__(len(env_fns), *spaces)
 
     def reset(self) -> Any:
-        if self._seeds[0] is not None:  # for the first reset after seed()
+        if self._seeds[0] is not None:  # this is the first reset after seed()
             self._ask("seed", [(self._seeds[part.start],) for part in self._parts])
             self._reset_seeds()
         return self._stack(self._ask("reset"))
@@ -187,7 +185,7 @@ class WorkersVecEnv(VecEnv):
 
 
 def _work(connection: Connection, env_fns: CloudpickleWrapper) -> None:
-    """A worker's process: its environments' answers to what it is asked."""
+    """A worker's process: it calls its environments' methods and sends what they return."""
     answer: Any
     try:
         envs = DummyVecEnv(env_fns.var)

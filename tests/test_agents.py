@@ -173,7 +173,7 @@ def test_a_strangers_zip_opens_no_window_and_sends_nothing(tmp_path: Path) -> No
         data=json.dumps(data).encode(),
         config_json=json.dumps(CONFIG | hostile).encode(),
     )
-    assert_one_line(call_train("--resume", agent), "has its 1,000,000,000 steps")
+    assert_one_line(call_train("--resume", agent), "already has 1,000,000,000 steps")
 
 
 def mutated(data: st.DataObject) -> bytes:

@@ -281,7 +281,7 @@ def test_bad_paths_are_one_line(tmp_path: Path) -> None:
     assert copy.read_bytes() == SHIPPED.read_bytes()
     for more in (("--record", tmp_path / "film.gif"), ("--episodes", 3)):
         result = call_test(copy, "--export", tmp_path / "agent.onnx", *more)
-        assert_one_line(result, "--export plays nothing")
+        assert_one_line(result, "--export does not play")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["agent.zip", "folder.onnx"]
 
 

@@ -218,7 +218,7 @@ def test_a_read_only_file_system_is_named_as_the_reason(clone: Path) -> None:
     before = sorted(clone.rglob("*"))
     for script, arguments, reason in (
         ("train", [], "Read-only file system"),
-        ("train", ["--resume", f"rl-trained-agents/{SHIPPED.name}"], "has its"),
+        ("train", ["--resume", f"rl-trained-agents/{SHIPPED.name}"], "already has"),
         ("test", ["--record", clone / "film.gif"], "Read-only file system"),
         ("test", ["--episodes", "1"], None),
     ):

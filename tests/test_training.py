@@ -220,7 +220,7 @@ JOINTS = SHIPPED.with_name("PandaReach_PPO_v2_joints_dense.zip")
     ("given", "words"),
     [
         # as it was trained: joints
-        ([], [f"has its {agents.read(JOINTS).num_timesteps:,} steps"]),
+        ([], [f"already has {agents.read(JOINTS).num_timesteps:,} steps"]),
         (["--control-type", "ee", "--total-timesteps", 10**6], ["another kind"]),
         (["--goal-scale", 4, "--total-timesteps", 10**6], ["another kind"]),
     ],
