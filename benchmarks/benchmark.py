@@ -1,9 +1,9 @@
-"""How fast is PandaReach-v2 solved? This recipe and other ways, on one machine in one run.
+"""How soon is PandaReach-v2 solved? This recipe and other methods, on one machine in one run.
 
-Solved is the first snapshot, one every 1,024 steps, whose deterministic policy reaches all
-of 100 held-out goals. Snapshots are judged with the clock stopped. A run ends when it is
-solved, or at its method's limit. Results go to benchmarks/results.json after each run; a
-benchmark that was cut off goes on where it was.
+A run is solved at its first snapshot, one every 1,024 steps, whose deterministic policy
+reaches all of 100 held-out goals. Snapshots are judged with the clock stopped. A run ends when
+it is solved, or at its method's limit. Results go to benchmarks/results.json after each run,
+and a benchmark that was interrupted continues where it stopped.
 
     python -m benchmarks.benchmark
 """
@@ -43,7 +43,7 @@ Make = Callable[[str, str, int], BaseAlgorithm]
 
 
 def recipe(control_type: Any, reward_type: Any, seed: int, **changes: Any) -> PPO:
-    """What panda_reach_train_agent.py trains with these changes of its recipe."""
+    """What panda_reach_train_agent.py trains, with ``changes`` to its recipe."""
     config = dataclasses.replace(ours.RECIPES[control_type, reward_type], seed=seed, **changes)
     return ours.make_model(config, ours.make_env(config))
 
@@ -85,7 +85,7 @@ def make(control_type: str, reward_type: str) -> gym.Env:
     return gym.make("PandaReach-v2", control_type=control_type, reward_type=reward_type)
 
 
-# The recipe with one of its numbers as Stable-Baselines3 has it.
+# The recipe with one number changed, most to Stable-Baselines3's default.
 ABLATIONS: dict[str, dict[str, Any]] = {
     "effort_coef 0": {"effort_coef": 0.0},
     "goal_scale 0 (SB3's input)": {"goal_scale": 0},
@@ -104,7 +104,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """One way to solve the task, and what the README shows of it."""
+    """A way to solve the task, and how much of it the README shows."""
 
     make: Make
     variants: tuple[str, ...]
@@ -124,10 +124,10 @@ METHODS = {
 
 
 class Snapshots(BaseCallback):
-    """Judges the policy every 1,024 steps, with the clock stopped, until it is solved.
+    """Judges the policy every 1,024 steps, with the clock stopped, until the task is solved.
 
     Args:
-        control_type: of the environments to judge in.
+        control_type: ``"ee"`` or ``"joints"``.
         limit: steps at which to give up.
     """
 
@@ -142,7 +142,7 @@ class Snapshots(BaseCallback):
         self._judged = 0
         self._start = time.perf_counter()
 
-    def _on_rollout_start(self) -> None:  # the update of the steps so far is done
+    def _on_rollout_start(self) -> None:  # the policy has just been updated
         if self.num_timesteps // EVERY > self._judged // EVERY and not self.solved:
             self._judge()
 
@@ -166,7 +166,7 @@ class Snapshots(BaseCallback):
 
 
 class Normalized:
-    """The policy with the normalization of its training, if there is one."""
+    """A model's policy, with the normalization it was trained with, if any."""
 
     def __init__(self, model: BaseAlgorithm) -> None:
         self.model = model
@@ -179,7 +179,7 @@ class Normalized:
 
 
 def run(name: str, variant: str, seed: int) -> dict[str, Any]:
-    """Train once; the curve up to the solution, or to the method's limit."""
+    """Train once, until the task is solved or the method's limit is reached."""
     control_type, reward_type = variant.split()
     method = METHODS[name]
     limit = method.limit or ours.RECIPES[control_type, reward_type].total_timesteps
@@ -217,7 +217,7 @@ def machine() -> dict[str, str]:
 
 
 def unchanged(name: str, variant: str) -> bool:
-    """Whether it is an ablation of what this variant's recipe does not have."""
+    """Whether method ``name`` is an ablation that changes nothing in this variant's recipe."""
     control_type, reward_type = variant.split()
     numbers = dataclasses.asdict(ours.RECIPES[control_type, reward_type])
     return name in ABLATIONS and ABLATIONS[name].items() <= numbers.items()
@@ -231,13 +231,13 @@ def benchmark(
 ) -> None:
     """Train with each method on each variant, several seeds, one run after the other.
 
-    Without arguments it makes all that README.md shows, in hours.
+    Without arguments it makes everything that README.md shows, in hours.
 
     Args:
-        methods: some of METHODS.
-        variants: "ee dense", "joints dense", "ee sparse", "joints sparse".
-        seeds: runs of each, with the seeds 0, 1, ...; each method's own if not given.
-        results: where the results are, and go; what is there is not run again.
+        methods: names of methods; by default all of them.
+        variants: "ee dense", "joints dense", "ee sparse" or "joints sparse".
+        seeds: runs of each, with the seeds 0, 1, ...; by default each method's own number.
+        results: the file of results; runs that it already has are not repeated.
     """
     for given, known in ((methods, METHODS), (variants, DENSE + SPARSE)):
         for name in given:
@@ -246,7 +246,7 @@ def benchmark(
     cli.check_range(1, 1000, seeds=seeds)
     torch.set_num_threads(1)
     done = json.loads(results.read_text()) if results.exists() else []
-    done = [run for run in done if run.get("goals") == GOALS.start]  # others don't compare
+    done = [run for run in done if run.get("goals") == GOALS.start]  # others can't be compared
     there = {(run["method"], run["variant"], run["seed"]) for run in done}
     todo = [
         (name, variant, seed)

@@ -1,6 +1,6 @@
-"""What a second core brings to the default run, and what more cores would bring.
+"""How much a second core speeds up the default run, and how much more cores would.
 
-Writes its figures to benchmarks/README.md. Leave the machine alone meanwhile.
+Writes its figures to benchmarks/README.md. Use an idle machine.
 
     python -m benchmarks.cores
 """
@@ -26,7 +26,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 
 
 class SleepingReach(gym.Env):
-    """Has PandaReach-v2's spaces, and sleeps for as long as a step of it takes."""
+    """An environment with PandaReach-v2's spaces that sleeps for as long as its steps take."""
 
     def __init__(self, seconds: float) -> None:
         with_spaces = gym.make("PandaReach-v2", control_type="ee")
@@ -53,7 +53,7 @@ class SleepingReach(gym.Env):
 
 
 def step_seconds(steps: int = 2000) -> float:
-    """Of one environment, alone on a core."""
+    """Seconds that a step of PandaReach-v2 takes."""
     env = gym.make("PandaReach-v2", control_type="ee", reward_type="dense")
     env.reset(seed=0)
     start = time.perf_counter()
@@ -66,7 +66,7 @@ def step_seconds(steps: int = 2000) -> float:
 
 
 def learning_rate(env: Any) -> float:
-    """Steps a second of PPO's learning with the recipe of ee dense."""
+    """Steps per second of training with the recipe of ee dense."""
     config = dataclasses.replace(ours.RECIPES["ee", "dense"], total_timesteps=4096)
     model = ours.make_model(config, env)
     start = time.perf_counter()
@@ -77,7 +77,7 @@ def learning_rate(env: Any) -> float:
 
 
 def default_run(n_workers: int) -> float:
-    """Seconds of the default run as a user sees it, from the start to the table."""
+    """Seconds that the default run takes as a user sees it, from the start to the table."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
         script = Path(folder) / "panda_reach_train_agent.py"
@@ -91,10 +91,10 @@ def default_run(n_workers: int) -> float:
 
 
 def cores(pairs: int = 3) -> None:
-    """Measure the default run with one process and with one on each core, in turn.
+    """Measure the default run in one process and with one process per core, in turn.
 
     Args:
-        pairs: of default runs.
+        pairs: number of pairs of default runs.
     """
     cli.check_range(1, 100, pairs=pairs)
     here = workers.available_cores()

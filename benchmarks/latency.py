@@ -1,6 +1,6 @@
-"""An exported agent against the policy that it comes from: the same actions? And how fast?
+"""Compare exported agents with the policies they came from: their actions, and their speed.
 
-Writes its table to docs/ROBOT.md. Leave the machine alone meanwhile.
+Writes its table to docs/ROBOT.md. Use an idle machine.
 
     python -m benchmarks.latency
 """
@@ -55,7 +55,7 @@ class Loop:
 
 
 def play(policy: evaluation.Policy, control_type: str) -> list[evaluation.Episode]:
-    """The hundred goals that a test of an agent plays."""
+    """Play the hundred goals that the test script plays."""
     env = evaluation.RecordEpisode(
         gym.make("PandaReach-v2", control_type=control_type, reward_type="dense")
     )
@@ -65,7 +65,7 @@ def play(policy: evaluation.Policy, control_type: str) -> list[evaluation.Episod
 
 
 def observations(count: int) -> dict[str, np.ndarray]:
-    """Random ones: hands and goals anywhere in the cube, up to 2 m/s along each axis."""
+    """Random observations: positions anywhere in the cube, up to 2 m/s along each axis."""
     random = np.random.default_rng(0)
     hand, goal = random.uniform(GOAL_LOW, GOAL_HIGH, (2, count, 3))
     velocity = random.uniform(-2, 2, (count, 3))
@@ -77,7 +77,7 @@ def observations(count: int) -> dict[str, np.ndarray]:
 
 
 def policies(agent: agents.SavedAgent, path: Path) -> tuple[Callable, Callable]:
-    """From observations to actions: by PyTorch, and by the file exported to ``path``."""
+    """Two functions from observations to actions: PyTorch's, and the one exported to ``path``."""
     export_onnx(agent, path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -103,7 +103,7 @@ def latency(act: Callable, seen: dict[str, np.ndarray]) -> tuple[float, float]:
 
 
 def measure() -> None:
-    """Export the shipped agents, compare, and write the table."""
+    """Export the shipped agents, compare them, and write the table."""
     torch.set_num_threads(1)
     seen = observations(10_000)
     rows = []

@@ -1,6 +1,6 @@
-"""What is possible: controllers written by hand, and the fewest steps that joints need.
+"""What is possible: hand-written controllers, and the fewest steps that joints need.
 
-Writes its table to benchmarks/README.md, to compare the shipped agents with.
+Writes its table to benchmarks/README.md, for comparison with the shipped agents.
 
     python -m benchmarks.limits
 """
@@ -47,10 +47,10 @@ class StraightLine:
 
 
 def fewest_steps(env: gym.Env, goal: np.ndarray) -> int:
-    """Steps until the goal is reached, if joints moved at once and in full.
+    """Steps until the goal is reached, if joints turned at full speed without delay.
 
-    SciPy's SLSQP looks for the pose within 5 cm of ``goal`` (3,) (m) in which the joint that
-    turns most turns least, from four starts: at worst a local optimum.
+    SciPy's SLSQP minimizes the largest turn of a joint over all poses within 5 cm of ``goal``
+    (3,) (m). It starts from four points, and may still find only a local optimum.
     """
     panda = env.get_wrapper_attr("_panda")
     start = np.array([panda.robot.get_joint_angle(i) for i in range(7)])
@@ -85,10 +85,10 @@ def fewest_steps(env: gym.Env, goal: np.ndarray) -> int:
 
 
 def limits(episodes: int = 1000) -> None:
-    """Play by hand on the goals for judging, and count the steps that these need at least.
+    """Play the goals for judging with the controllers, and bound the steps these goals need.
 
     Args:
-        episodes: goals.
+        episodes: number of goals.
     """
     cli.check_range(1, 10**6, episodes=episodes)
     goals = range(evaluation.JUDGING_SEED, evaluation.JUDGING_SEED + episodes)
@@ -116,7 +116,7 @@ def limits(episodes: int = 1000) -> None:
         observation, _ = env.reset(seed=goal)
         fewest.append(fewest_steps(env, observation["desired_goal"].astype(float)))
     env.close()
-    # The step that brings the hand within reach already has the reward 0.
+    # The step that brings the hand within 5 cm already has the reward 0.
     best = -np.mean([max(steps - 1, 0) for steps in fewest])
     rows.append(["joints, the bound", "", f"{best:.2f}", "", ""])
     columns = ["control by hand", "mean return, dense", "sparse", "mean final distance", "worst"]

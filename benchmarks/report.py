@@ -27,7 +27,7 @@ Result = dict[str, Any]
 
 
 def insert(path: Path, name: str, text: str) -> None:
-    """Replace what is between the two comments that are called ``name``."""
+    """Replace the text between the two comments named ``name``."""
     before = path.read_text()
     pattern = rf"(<!-- {name}:.*?-->\n).*?(<!-- end of {name} -->)"
     after, count = re.subn(pattern, lambda m: f"{m[1]}\n{text}\n\n{m[2]}", before, flags=re.S)
@@ -37,7 +37,7 @@ def insert(path: Path, name: str, text: str) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """A Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -61,7 +61,7 @@ def groups(runs: list[Result]) -> dict[tuple[str, str], list[Result]]:
 
 
 def median_of(runs: list[Result], key: str) -> float:
-    """The median to solved; infinite where at least half of the runs were given up."""
+    """The median until solved; infinite if at least half of the runs were given up."""
     return statistics.median(run[key] if run["solved"] else float("inf") for run in runs)
 
 
@@ -99,7 +99,7 @@ def benchmark_block(runs: list[Result]) -> str:
 
 
 def ablation_block(runs: list[Result]) -> str:
-    """Steps to solved with one number of the recipe changed, by variant."""
+    """Steps to solved with one number of the recipe changed, for each variant."""
     changes = [m for m in dict.fromkeys(run["method"] for run in runs) if m not in COLORS]
     changed = [run for run in runs if run["method"] in changes]
     variants = list(dict.fromkeys(run["variant"] for run in changed))
@@ -149,7 +149,7 @@ def draw(runs: list[Result], path: Path) -> None:
 
 
 def success_at(run: Result, x: int, grid: np.ndarray) -> np.ndarray:
-    """The latest snapshot's success at each place of ``grid``; what is solved stays solved."""
+    """The latest snapshot's success rate at each point of ``grid``; a solved run stays solved."""
     places = [0.0, *(point[x] for point in run["curve"])]
     rates = [0.0, *(point[2] for point in run["curve"])]
     return np.asarray(rates)[np.searchsorted(places, grid, side="right") - 1]

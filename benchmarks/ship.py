@@ -1,7 +1,7 @@
-"""The shipped agents: train them, and write how good each is into rl-trained-agents/README.md.
+"""Train the shipped agents, and write their results to rl-trained-agents/README.md.
 
-python -m benchmarks.ship              # the table
-python -m benchmarks.ship --train      # the agents anew, then the table
+python -m benchmarks.ship                        # only the table
+python -m benchmarks.ship --train ee_dense ...   # train these agents again first
 """
 
 import shlex
@@ -15,7 +15,7 @@ from panda_rl import agents, cli, evaluation, files
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-# Steps, seeds and what else differs from the recipe were chosen on goals for choosing.
+# What differs from the recipe was chosen on the goals for choosing.
 SHIPPED = {
     "PandaReach_PPO_v2_ee_dense": "--total-timesteps 102400",
     "PandaReach_PPO_v2_joints_dense": "--total-timesteps 61440",
@@ -25,12 +25,11 @@ SHIPPED = {
 
 
 def ship(train: tuple[str, ...] = (), episodes: int = 1000) -> None:
-    """Write the table of how good the shipped agents are.
+    """Write the table of the shipped agents.
 
     Args:
-        train: ee_dense, joints_dense, ee_sparse, joints_sparse: agents to train first, in
-            place of those that are there.
-        episodes: goals for judging, for each agent.
+        train: agents to train again first: ee_dense, joints_dense, ee_sparse, joints_sparse.
+        episodes: number of goals for judging.
     """
     cli.check_range(1, 10**6, episodes=episodes)
     commands, rows = [], []

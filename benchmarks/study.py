@@ -1,8 +1,8 @@
-"""Many runs over seeds and settings, at once: on this machine's cores or on a Ray cluster.
+"""Many runs over seeds and recipes at once, on this machine's cores or on a Ray cluster.
 
-A run's agent and curves come back to the study's folder, from whichever machine it was on,
-and its result goes to results.json there as soon as it is finished. A run whose worker or
-machine dies is started again; a study that was cut off goes on where it was.
+Each run's agent and curves come back to the study's folder, whichever machine it ran on, and
+its result goes to results.json there as soon as it ends. A run whose worker or machine dies is
+started again, and a study that was interrupted continues where it stopped.
 
     python -m benchmarks.study --changes gamma=0.7 gamma=0.9,gae_lambda=0.95
     python -m benchmarks.study --address 10.0.0.1:6379    # where `ray start --head` was run
@@ -36,10 +36,10 @@ EXCLUDED = [".git", "docs", "runs", "rl-trained-agents", "tests", "benchmarks/st
 
 
 def run(config: ours.Config, episodes: int) -> tuple[dict[str, Any], bytes, dict[str, bytes]]:
-    """Train and judge one agent: its result, its zip, and its curves by file name."""
+    """Train and judge one agent. Returns its result, its zip, and its curves by file name."""
     import ray
 
-    with tempfile.TemporaryDirectory() as name:  # a run's own: names can't clash
+    with tempfile.TemporaryDirectory() as name:  # its own, so names can't clash
         folder = Path(name)
         env = ours.make_env(config)
         model = ours.make_model(config, env)
@@ -53,7 +53,7 @@ def run(config: ours.Config, episodes: int) -> tuple[dict[str, Any], bytes, dict
         agent = (folder / "agent.zip").read_bytes()
         curves = {file.name: file.read_bytes() for file in (folder / "curves").iterdir()}
 
-    # A study is there to choose by.
+    # A study is for choosing.
     goals = range(evaluation.CHOOSING_SEED, evaluation.CHOOSING_SEED + episodes)
     env = evaluation.make_env(config.control_type, n_workers=0)
     summary = evaluation.summary(evaluation.evaluate(model, env, goals))
@@ -101,14 +101,14 @@ def study(
     """Train with each change of the recipe on each variant, several seeds, all at once.
 
     Args:
-        folder: where agents, curves and results.json go; what is there is not run again.
+        folder: where agents, curves and results.json go; runs that it has are not repeated.
         variants: ee_dense, joints_dense, ee_sparse, joints_sparse.
-        changes: of the recipe, such as gamma=0.9,n_steps=128; none if not given.
-        seeds: runs of each.
-        first_seed: of these; the benchmark uses those from 0 on, and nothing is chosen on them.
-        episodes: goals for choosing, to judge each agent on.
-        workers: runs at a time, on this machine; one a core if not given.
-        address: of a Ray cluster to run on, whose machines have requirements.txt installed.
+        changes: changes to the recipe, such as gamma=0.9,n_steps=128.
+        seeds: number of seeds for each.
+        first_seed: the first of them; those from 0 on are left to the benchmark.
+        episodes: number of goals for choosing that judge each agent.
+        workers: runs at a time on this machine; by default one per core.
+        address: a Ray cluster to run on; its machines need requirements.txt installed.
 
     Raises:
         SystemExit: some runs failed; the next start tries them again.
@@ -128,13 +128,13 @@ def study(
     ray.init(
         address or "local",
         num_cpus=None if address else workers,
-        # The code goes to other machines; what is heavy there stays here.
+        # The code goes to other machines; leave the large folders here.
         runtime_env={"working_dir": str(ROOT), "excludes": EXCLUDED},
         include_dashboard=None if address else False,
         logging_level=logging.ERROR,
         log_to_driver=False,
     )
-    # Retried is what died with its worker or machine; an exception would come again.
+    # Retry runs whose worker or machine died; after an exception, a retry would fail too.
     task = ray.remote(num_cpus=1, max_retries=10)(run)
     pending = {task.remote(runs[name], episodes): name for name in runs if name not in results}
     failed = 0
@@ -157,7 +157,7 @@ def study(
             for file, contents in curves.items():
                 (folder / name / file).write_bytes(contents)
             (folder / f"{name}.zip").write_bytes(agent)
-            unfinished = results_file.with_suffix(".tmp")  # the result is last, and whole
+            unfinished = results_file.with_suffix(".tmp")  # written last, and whole
             unfinished.write_text(json.dumps(results, indent=1))
             unfinished.replace(results_file)
             progress.advance(bar)

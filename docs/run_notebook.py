@@ -1,6 +1,8 @@
-"""Run docs/panda_reach.ipynb in a copy of the checkout, and keep its outputs. `make docs` does.
+"""Run docs/panda_reach.ipynb in a copy of the checkout, and keep its outputs.
 
-python -m docs.run_notebook
+`make docs` runs this.
+
+    python -m docs.run_notebook
 """
 
 import hashlib
@@ -21,7 +23,7 @@ NOTEBOOK = ROOT / "docs" / "panda_reach.ipynb"
 
 
 def run_notebook() -> None:
-    """Run the notebook, and write it back with its outputs."""
+    """Run the notebook and store it with its outputs."""
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder)
         listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True)
@@ -44,13 +46,13 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
     client = NotebookClient(
         notebook, timeout=900, record_timing=False, resources={"metadata": {"path": str(folder)}}
     )
-    # As in an activated environment: the output says `python`, and not where that is here.
+    # As in an activated environment, so that the output says `python` and not its folder.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     client.execute(env=os.environ | {"PATH": path})
 
 
 def digest(notebook: nbformat.NotebookNode) -> str:
-    """Of the code: it tells whether the outputs are from this code."""
+    """A digest of the code, which shows whether the outputs came from it."""
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     return hashlib.sha256("\0".join(code).encode()).hexdigest()[:16]
 

@@ -51,7 +51,7 @@ def watching(
             stack.callback(window.close)
             callbacks.append(window)
         if config.wandb:
-            stack.enter_context(tracking.weights_and_biases(path, numbers))
+            stack.enter_context(tracking.weights_and_biases(path, curves, numbers))
         stack.enter_context(tracking.tensorboard(model, curves))
         stack.enter_context(saving)
         yield callbacks
@@ -223,8 +223,8 @@ class Saving(BaseCallback):
             signum = getattr(error, "signum", signal.SIGINT)
             script = files.ROOT / "panda_reach_train_agent.py"
             resume = cli.command("python", script, "--resume", self.path)
-            message = f"Stopped at {steps} of {self.total_timesteps:,} steps. To continue:\n  {resume}"
-            raise interrupts.Stopped(signum, message) from None
+            stopped = f"Stopped at {steps} of {self.total_timesteps:,} steps"
+            raise interrupts.Stopped(signum, f"{stopped}. To continue:\n  {resume}") from None
         if isinstance(error, WorkerDied):
             raise WorkerDied(f"{error}; {saved}") from None
         if isinstance(error, OSError) and error.strerror:

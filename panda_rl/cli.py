@@ -143,7 +143,9 @@ def _silence_stdout() -> None:
 
 
 def _fail(code: int, message: str) -> NoReturn:
-    line = " ".join(message.splitlines())  # a file name may contain newlines
+    # A file name may contain newlines, or codes that the terminal would act on.
+    line = " ".join(message.splitlines())
+    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
     print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
     interrupts.ignore()
     sys.exit(code)

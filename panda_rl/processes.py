@@ -5,6 +5,7 @@ import contextlib
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -32,6 +33,8 @@ class Process:
         context: Any = multiprocessing.get_context(start_method)
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_run, args=(theirs, target, args), daemon=True)
+        if sys.platform != "win32":  # starting inside the block, it would unblock the signals
+            resource_tracker.ensure_running()
         with _without_main(), interrupts.blocked():  # the new process inherits the mask
             self._process.start()
         theirs.close()

@@ -41,7 +41,7 @@ def tensorboard(model: BaseAlgorithm, folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def weights_and_biases(agent_path: Path, config: dict[str, Any]) -> Iterator[None]:
+def weights_and_biases(agent_path: Path, curves: Path, config: dict[str, Any]) -> Iterator[None]:
     """Log the same to Weights & Biases, and the agent at the end. Offline without a login.
 
     Enter this before ``tensorboard``, because it listens to what that writes.
@@ -55,13 +55,13 @@ def weights_and_biases(agent_path: Path, config: dict[str, Any]) -> Iterator[Non
         raise UsageError("--wandb needs one more package: pip install wandb") from None
     wandb: Any = package
     online = os.environ.get("WANDB_MODE") != "offline" and wandb.login(prompt=False)
+    wandb.tensorboard.patch(root_logdir=str(curves))  # copy what TensorBoard gets
     session = wandb.init(
         project="panda-reach",
         name=agent_path.stem,
         config=config,
         dir=files.ROOT,
         mode="online" if online else "offline",
-        sync_tensorboard=True,
         settings=wandb.Settings(silent=True, console="off"),
     )
     try:
@@ -76,3 +76,4 @@ def weights_and_biases(agent_path: Path, config: dict[str, Any]) -> Iterator[Non
             sync = cli.command("wandb", "sync", Path(session.dir).parent)
             print(f"Weights & Biases was offline because nobody is logged in. To upload: {sync}")
         session.finish()
+        wandb.tensorboard.unpatch()

@@ -32,6 +32,10 @@ RUN = "PandaReach_PPO_v2_ee_dense_1"
 
 os.environ.pop("DISPLAY", None)  # a test that wants a window takes the display fixture
 
+linux_only = pytest.mark.skipif(
+    sys.platform != "linux", reason="needs Linux: its signals, terminals, devices or limits"
+)
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -95,7 +99,7 @@ def call(
 
 @contextlib.contextmanager
 def _undone() -> Iterator[None]:
-    """A script changes its process for good, as it ends with it. This one goes on."""
+    """Undo what a script changes in its process, because this process goes on."""
     argv, hook = sys.argv, threading.excepthook
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

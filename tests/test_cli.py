@@ -5,7 +5,6 @@ import functools
 import inspect
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import panda_reach_random_agent
 import panda_reach_test_agent
 import panda_reach_train_agent
 from panda_rl import agents, cli, configs
-from tests.conftest import ROOT, RUN, assert_one_line, call
+from tests.conftest import ROOT, RUN, assert_one_line, call, linux_only
 
 import hypothesis
 import hypothesis.strategies as st
@@ -75,6 +74,7 @@ def test_any_command_line_is_a_call_or_one_line(script: str, words: list[str]) -
         assert result.stderr == ""
 
 
+@linux_only
 def test_ctrl_c_where_nothing_is_to_be_saved_is_reported_in_one_word() -> None:
     def interrupted() -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -83,6 +83,7 @@ def test_ctrl_c_where_nothing_is_to_be_saved_is_reported_in_one_word() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (130, "", "Stopped.\n")
 
 
+@linux_only
 @pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(clone: Path) -> None:
     flags = {"random": "", "test": "--episodes 2", "train": "--total-timesteps 512"}
@@ -95,6 +96,7 @@ def test_a_reader_that_goes_away_is_no_error(clone: Path) -> None:
     assert agents.read(clone / "rl-trained-agents" / f"{RUN}.zip").num_timesteps == 512
 
 
+@linux_only
 def test_stdout_may_be_closed_or_full(clone: Path) -> None:
     command = f"{sys.executable} '{clone}/panda_reach_random_agent.py' --episodes 1"
     for end, code, lines in (">&-", 0, 0), (">/dev/full", 2, 1):
@@ -137,6 +139,7 @@ WRONG = [
 ]
 
 
+@linux_only
 @pytest.mark.slow
 @pytest.mark.parametrize("no_color", [True, False])
 @pytest.mark.parametrize("columns", ["20", "300", None])
@@ -157,6 +160,8 @@ def test_on_a_terminal_bad_input_is_one_plain_line(columns: str | None, no_color
 
 def on_a_terminal(command: list[str], environment: dict[str, str]) -> str:
     """What a program writes whose output is a terminal."""
+    import pty  # Windows has none
+
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=ROOT
@@ -170,6 +175,7 @@ def on_a_terminal(command: list[str], environment: dict[str, str]) -> str:
     return output.decode()
 
 
+@linux_only
 def test_help_may_be_cut_off_or_find_no_room(clone: Path) -> None:
     for script in ("random", "train"):
         command = f"{sys.executable} '{clone}/panda_reach_{script}_agent.py' --help"
@@ -185,6 +191,7 @@ def test_help_may_be_cut_off_or_find_no_room(clone: Path) -> None:
             )
 
 
+@linux_only
 def test_a_name_that_is_no_text_is_reported_in_one_line(clone: Path) -> None:
     command: list[Any] = [
         sys.executable,

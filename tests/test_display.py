@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from panda_rl import window
-from tests.conftest import assert_one_line, call_random
+from tests.conftest import assert_one_line, call_random, linux_only
 
 import pytest
+
+pytestmark = linux_only
 
 
 @pytest.fixture

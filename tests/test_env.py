@@ -8,7 +8,7 @@ from typing import Any
 
 from panda_rl.env import PandaReachEnv, quiet
 from panda_rl.errors import DisplayError
-from tests.conftest import ROOT, VARIANTS
+from tests.conftest import ROOT, VARIANTS, linux_only
 
 import gymnasium as gym
 import numpy as np
@@ -132,6 +132,7 @@ def test_rgb_array_needs_no_display() -> None:
     env.close()
 
 
+@linux_only
 @pytest.mark.parametrize("display", [None, ":99", "nonsense"])
 def test_a_window_without_a_display_is_one_clear_error(
     display: str | None, monkeypatch: pytest.MonkeyPatch

@@ -1,19 +1,20 @@
 """Runs and files: nothing overwritten, nothing half written, nothing left behind."""
 
+import contextlib
 import os
-import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from panda_rl import agents, files
 from panda_rl.errors import UsageError
 from panda_rl.recording import Recording
-from tests.conftest import RUN, SHIPPED, Run, assert_one_line
+from tests.conftest import RUN, SHIPPED, Run, assert_one_line, linux_only
 
 import numpy as np
 import pytest
@@ -31,31 +32,41 @@ def test_runs_count_up_and_overwrite_nothing(folders: Path) -> None:
     assert (files.AGENTS / "arm_1.zip").read_bytes() == b"mine"
 
 
+@contextlib.contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """No file can grow beyond ``size`` bytes: as on a full disk, a write fails."""
+    import resource  # Windows has none
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 @pytest.fixture
 def model() -> PPO:
     return PPO("MlpPolicy", "Pendulum-v1", n_steps=64, device="cpu")
 
 
+@linux_only
 def test_a_full_disk_leaves_the_agent_that_was_there(tmp_path: Path, model: PPO) -> None:
     agent = tmp_path / "agent.zip"
     agent.write_bytes(b"whole")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
-    try:
-        with pytest.raises(UsageError, match="File too large"):
-            agents.save(model, agent, {})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with files_up_to(10_000), pytest.raises(UsageError, match="File too large"):
+        agents.save(model, agent, {})
     assert agent.read_bytes() == b"whole"
     assert list(tmp_path.iterdir()) == [agent]
 
 
+@linux_only
 @pytest.mark.slow
 def test_no_room_for_the_curves_is_reported_and_the_agent_saved(run: Run, clone: Path) -> None:
     """Files of up to 190,000 bytes: enough for the agent, too little for the film strips."""
     result = run(
         *("panda_reach_train_agent.py", "--total-timesteps", 10_000),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (190_000, 190_000)),
+        preexec_fn=files_up_to(190_000).__enter__,
     )
     assert_one_line(result, "cannot write")
     agent = clone / "rl-trained-agents" / f"{RUN}.zip"
@@ -72,21 +83,18 @@ def recording(tmp_path: Path, request: pytest.FixtureRequest) -> Recording:
     return recording
 
 
+@linux_only
 @pytest.mark.parametrize("recording", ["gif", "mp4"], indirect=True)
 def test_a_film_that_finds_no_room_leaves_nothing_behind(
     recording: Recording, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
-    try:
-        with pytest.raises(UsageError, match="cannot write"):
-            recording.save()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with files_up_to(10_000), pytest.raises(UsageError, match="cannot write"):
+        recording.save()
     assert not list(recording.path.parent.iterdir())
     assert capfd.readouterr() == ("", "")  # ffmpeg's words
 
 
+@linux_only
 @pytest.mark.parametrize("recording", ["gif", "mp4"], indirect=True)
 def test_a_film_that_is_interrupted_leaves_nothing_behind(recording: Recording) -> None:
     folder = recording.path.parent
@@ -118,6 +126,7 @@ def test_no_room_to_write_is_reported_before_training(run: Run, clone: Path, fol
     assert_one_line(result, "cannot write", folder)
 
 
+@linux_only
 @pytest.mark.slow
 def test_without_the_right_to_read_or_write(clone: Path) -> None:
     """Also for root, who here gives up reading and writing whatever he likes."""
@@ -156,6 +165,7 @@ def test_without_the_right_to_read_or_write(clone: Path) -> None:
     assert sorted(clone.rglob("*")) == before
 
 
+@linux_only
 def test_a_run_goes_on_where_its_own_agent_is_and_nowhere_else(folders: Path) -> None:
     own, shipped = files.AGENTS / "arm_1.zip", files.AGENTS / SHIPPED.name
     elsewhere, link = folders / "arm_1.zip", folders / "link.zip"
@@ -208,6 +218,7 @@ def test_a_recording_leaves_the_users_files_alone(tmp_path: Path, suffix: str) -
     assert len(list(tmp_path.iterdir())) == 5
 
 
+@linux_only
 @pytest.mark.slow
 def test_a_read_only_file_system_is_named_as_the_reason(clone: Path) -> None:
     """As in a container that may write nothing."""

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from panda_rl import agents
-from tests.conftest import RUN, Run, eventually, row, scalars
+from tests.conftest import RUN, Run, eventually, linux_only, row, scalars
 
 import psutil
 import pytest
@@ -35,6 +35,7 @@ def wait_for_events(clone: Path, updates: int = 3) -> None:
     eventually(lambda: len(scalars(folder).get("train/loss", [])) >= updates, seconds=120)
 
 
+@linux_only
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_is_saved_and_goes_on(run: Run, clone: Path, number: signal.Signals) -> None:
@@ -62,6 +63,7 @@ def test_a_stopped_run_is_saved_and_goes_on(run: Run, clone: Path, number: signa
     assert not (clone / "runs" / f"{RUN[:-1]}2").exists()
 
 
+@linux_only
 @pytest.mark.slow
 def test_a_killed_run_leaves_a_whole_agent_and_no_process(clone: Path) -> None:
     process = start_long_training(clone, "--n-workers", "2")
@@ -83,6 +85,7 @@ def assert_gone(processes: list[psutil.Process]) -> None:
     )
 
 
+@linux_only
 @pytest.mark.slow
 def test_ctrl_c_ends_playing_with_the_table_of_what_was_played(clone: Path) -> None:
     command = [sys.executable, "-u", str(clone / "panda_reach_test_agent.py"), "--episodes=100000"]
@@ -122,6 +125,7 @@ def group(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
+@linux_only
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_all_processes_during_the_evaluation(
@@ -140,6 +144,7 @@ def test_a_signal_to_all_processes_during_the_evaluation(
     assert_gone(children)
 
 
+@linux_only
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_in_a_long_last_update_is_answered_and_the_run_can_go_on(
@@ -162,6 +167,7 @@ def test_a_signal_in_a_long_last_update_is_answered_and_the_run_can_go_on(
     assert_gone(children)
 
 
+@linux_only
 @pytest.mark.slow
 @pytest.mark.parametrize("pause", [0.02, 0.3])
 def test_ctrl_c_twice_is_as_once(clone: Path, pause: float) -> None:
@@ -177,6 +183,7 @@ def test_ctrl_c_twice_is_as_once(clone: Path, pause: float) -> None:
     agents.read(clone / "rl-trained-agents" / f"{RUN}.zip")
 
 
+@linux_only
 @pytest.mark.slow
 @pytest.mark.parametrize("pause", [0, 0.5, 1.5, 3])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -19,6 +19,7 @@ from tests.conftest import (
     assert_one_line,
     call_train,
     curves,
+    linux_only,
     row,
     scalars,
     weights,
@@ -60,7 +61,7 @@ def test_the_default_run_reaches_the_goals(run: Run, clone: Path) -> None:
     assert f"{RUN}.zip" in result.stdout.split("Watch it:")[1]
 
     # The command it prints plays the agent, on the same goals, to the same table.
-    again = run("panda_reach_test_agent.py", agent, "--episodes", 100)
+    again = run("panda_reach_test_agent.py", agent, "--no-render")
     assert (again.returncode, again.stderr) == (0, "")
     for name in (
         "episodes",
@@ -84,7 +85,7 @@ def test_each_variant_trains_and_plays(
     assert (clone / "runs" / name).is_dir()
     agent = clone / "rl-trained-agents" / f"{name}.zip"
     assert PPO.load(agent).num_timesteps == 1024
-    result = run("panda_reach_test_agent.py", agent, "--episodes", 2)
+    result = run("panda_reach_test_agent.py", agent, "--no-render", "--episodes", 2)
     assert (result.returncode, result.stderr) == (0, "")
     assert row(result.stdout, "episodes") == ("2  (held-out goals, seeds from 2,000,000)")
 
@@ -144,7 +145,7 @@ def test_name_and_hyperparameters_reach_the_agent(folders: Path) -> None:
         (["--name", "a/b"], ["--name"]),
         (["--name", ""], ["--name"]),
         (["--name", "n" * 300], ["File name too long"]),
-        (["--render"], ["display"]),
+        pytest.param(["--render"], ["display"], marks=linux_only),
         (["--resume", "nowhere.zip"], ["nowhere.zip"]),
     ],
 )

@@ -124,7 +124,7 @@ def test_scripts_open_a_window_and_end_with_it(
     )
     assert process.poll() is None
     agent = clone / "rl-trained-agents" / "PandaReach_PPO_v2_ee_dense_1.zip"
-    if script == "train":  # let it come to train
+    if script == "train":  # let it start to train
         eventually(agent.exists)
         time.sleep(1)
     if end == "close":

@@ -1,4 +1,4 @@
-"""Processes that simulate: the same agent with any number of them, and what if one is gone."""
+"""Simulation processes: the same agent with any number of them, and what happens if one dies."""
 
 import multiprocessing
 import os
@@ -14,7 +14,7 @@ import panda_reach_train_agent as script
 from panda_rl import agents, files, processes, workers
 from panda_rl.errors import WorkerDied
 from panda_rl.workers import WorkersVecEnv
-from tests.conftest import RUN, assert_one_line, call_train, eventually
+from tests.conftest import RUN, assert_one_line, call_train, eventually, linux_only
 
 import gymnasium as gym
 import numpy as np
@@ -98,28 +98,29 @@ def test_processes_are_used_where_there_are_cores(monkeypatch: pytest.MonkeyPatc
         assert bool(spread) == bool(expected)
 
 
-@pytest.mark.parametrize(
-    ("number", "words"), [(signal.SIGKILL, "died"), (signal.SIGSTOP, "no longer answers")]
-)
-def test_a_worker_that_is_gone_is_reported(
-    number: signal.Signals, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+GONE = {"SIGKILL": "died", "SIGSTOP": "no longer answers"}
+
+
+@linux_only
+@pytest.mark.parametrize("name", GONE)
+def test_a_worker_that_is_gone_is_reported(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     env = WorkersVecEnv(numbered(0, 1), n_workers=2)
     monkeypatch.setattr(processes, "ANSWER_SECONDS", 0.5)
     _, second = multiprocessing.active_children()
     assert second.pid
-    os.kill(second.pid, number)
-    with pytest.raises(WorkerDied, match=words):
+    os.kill(second.pid, signal.Signals[name])
+    with pytest.raises(WorkerDied, match=GONE[name]):
         for _ in range(2):
             env.reset()
     env.close()
     assert not multiprocessing.active_children()
 
 
+@linux_only
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("name", GONE)
 def test_training_without_one_of_its_workers_ends_with_a_word_and_the_agent(
-    folders: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+    folders: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "ANSWER_SECONDS", 5)
     agent = files.AGENTS / f"{RUN}.zip"
@@ -128,14 +129,13 @@ def test_training_without_one_of_its_workers_ends_with_a_word_and_the_agent(
         eventually(agent.exists)
         taken = multiprocessing.active_children()[0]
         assert taken.pid
-        os.kill(taken.pid, number)
+        os.kill(taken.pid, signal.Signals[name])
 
     thread = threading.Thread(target=take_one)
     thread.start()
     result = call_train("--total-timesteps", 200_000, "--n-workers", 2)
     thread.join()
-    words = "died" if number == signal.SIGKILL else "no longer answers"
-    assert_one_line(result, words, "is saved in", str(agent), code=1)
+    assert_one_line(result, GONE[name], "is saved in", str(agent), code=1)
     assert agents.read(agent).num_timesteps < 200_000
     assert not multiprocessing.active_children()
 
