@@ -23,7 +23,7 @@ def random_agent(
 
     Args:
         control_type: what an action moves: the hand (ee) or the seven joints.
-        reward_type: minus the distance (dense), or -1 away from the goal (sparse).
+        reward_type: minus the distance (dense), or -1 beyond 5 cm (sparse).
         render: play in a window, in real time. The default if there is a display.
         no_render: play without a window.
         episodes: number of episodes of 50 steps; by default 10, or until the window is closed.
@@ -51,10 +51,13 @@ def random_agent(
     else:
         cli.say("Random actions without a window" + ("." if no_render else " (no display)."))
 
+    if episodes is None and not render:
+        episodes = 10
+    numbers = itertools.count() if episodes is None else range(episodes)
     env.action_space.seed(seed)
     steps, start = 0, time.perf_counter()
     try:
-        for episode in range(episodes or 10) if episodes or not render else itertools.count():
+        for episode in numbers:
             env.reset(seed=seed if episode == 0 else None)
             terminated = truncated = False
             while not (terminated or truncated):

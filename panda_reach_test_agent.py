@@ -1,4 +1,4 @@
-"""Play a saved agent: in a window, in a table, in a GIF or an MP4."""
+"""Play a saved agent, measure it, and record a GIF or an MP4."""
 
 from pathlib import Path
 from typing import Annotated
@@ -29,12 +29,12 @@ def test_agent(
     """Play a saved agent on PandaReach-v2, and report how good it is.
 
     Args:
-        agent: the agent's zip. Only numbers are read from it; nothing in it is run.
-        episodes: number of episodes of 50 steps; by default 100, in a window 10, recorded 5.
+        agent: the agent's zip. Only data is read from it; nothing in it is run.
+        episodes: number of episodes of 50 steps; by default 100; 10 in a window; 5 recorded.
         render: play in a window, in real time. The default if there is a display.
         no_render: play without a window, as fast as possible.
-        seed: seed of the first goal; the following goals have the following seeds.
-        record: record a film, 25 frames a second. Drawing takes about 10 s an episode.
+        seed: seed of the first goal; each later goal has the next seed.
+        record: record a video at 25 frames/s. Drawing takes about 10 s an episode.
         export: write the policy as an ONNX file for a robot's computer instead of playing.
             See docs/ROBOT.md.
 
@@ -81,7 +81,7 @@ def test_agent(
             goals, console=console, disable=not console.is_terminal, transient=True
         ):
             played.append(evaluation.play_episode(policy, env, goal, film))
-    except (WindowClosed, KeyboardInterrupt):  # the table and the film show what was played
+    except (WindowClosed, KeyboardInterrupt):  # table and video show what was played
         print(f"Stopped after {len(played):,} of {episodes:,} episodes.")
     env.close()
     if played:

@@ -36,7 +36,7 @@ class Config:
     control_type: ControlType = "ee"
     """What an action moves: the hand (ee) or the seven joints."""
     reward_type: RewardType = "dense"
-    """Minus the distance (dense), or -1 away from the goal (sparse)."""
+    """Minus the distance (dense), or -1 beyond 5 cm (sparse)."""
     total_timesteps: int = 20_480
     """Steps of experience."""
     seed: int = 0
@@ -57,7 +57,7 @@ class Config:
     gae_lambda: float = 0.8
     """Advantage estimation: 0 for low variance, 1 for low bias."""
     clip_range: float = 0.3
-    """How far an update gains from changing an action's probability."""
+    """How far an update may usefully change an action's probability."""
     ent_coef: float = 0.0
     """Weight of the entropy bonus."""
     vf_coef: float = 0.5
@@ -69,7 +69,7 @@ class Config:
     adam_beta2: float = 0.99
     """Decay rate of Adam's average of squared gradients."""
     goal_scale: float = 8.0
-    """Scale of the goal-direction input (1/m). 0: Stable-Baselines3's own input."""
+    """Scale of the goal-vector input (1/m). 0: Stable-Baselines3's own input."""
     effort_coef: float = 3e-4
     """Effort penalty: the reward lost for an action of length 1."""
 
@@ -86,14 +86,14 @@ class Config:
 
 
 # The recipe of each variant. Those after the first list only what they change.
-#   gamma, gae_lambda: a dense reward tells at once how good an action was, most clearly when
-#     the action is the direction itself (ee). A sparse one needs a longer view.
+#   gamma, gae_lambda: a dense reward shows at once how good an action was, best of all when
+#     the action moves the hand itself (ee). A sparse one needs a longer view.
 #   n_epochs, learning_rate: passes cost time, and fewer passes need larger steps.
 #   n_steps, batch_size: the more there is to coordinate or to explore, the more experience
 #     an update should average over.
-#   log_std_init: seven-dimensional actions need less exploration noise.
-#   vf_coef: with 0.5, some seeds with joints get stuck at 95% of the goals.
-#   effort_coef: what costs nothing drifts, above all the joints that a point does not need.
+#   log_std_init: seven joints, or a sparse reward, need less exploration noise.
+#   vf_coef: with 0.5, some joints runs get stuck at 95% of the goals.
+#   effort_coef: joints that are not needed to reach a point drift unless moving has a cost.
 RECIPES = {
     ("ee", "dense"): Config(),
     ("joints", "dense"): Config(
@@ -149,7 +149,7 @@ def make_env(config: Config) -> VecEnv:
 
 def make_model(config: Config, env: VecEnv) -> PPO:
     # The networks are so small that a second thread costs more than it gains. One thread
-    # also adds numbers up in one order, so the same seed gives the same agent.
+    # also adds in a fixed order, so the same seed gives the same agent.
     torch.set_num_threads(1)
     policy_kwargs: dict[str, Any] = {
         "log_std_init": config.log_std_init,
@@ -207,9 +207,9 @@ def train(config: Config) -> Path:
         model = make_model(config, env)
         if agent:
             agents.restore(model, agent)
-            # Continue with goals that are new, but never held-out ones.
-            seeds = evaluation.CHOOSING_SEED - config.n_envs
-            model.set_random_seed((config.seed + agent.num_timesteps) % seeds)
+            # Continue on new goals, but never on held-out ones.
+            n_seeds = evaluation.CHOOSING_SEED - config.n_envs
+            model.set_random_seed((config.seed + agent.num_timesteps) % n_seeds)
 
         # Evaluate and save regularly, and save if training is stopped or fails.
         with callbacks.watching(model, held_out, path, curves, config) as watching:

@@ -120,7 +120,7 @@ class LiveEvaluation(BaseCallback):
 class TrainingWindow(BaseCallback):
     """Shows an arm in real time, moved by the policy as it learns.
 
-    The arm has its own simulation and moves once 1/25 s has passed, so training neither waits
+    The arm has its own simulation and moves at most every 1/25 s, so training neither waits
     for it nor is changed by it.
     """
 

@@ -48,7 +48,7 @@ def run(function: Callable[..., Any], parse: Callable[[list[str]], Any] | None =
         if parse:
             function(parse(words))
         else:
-            # tyro would call the function itself; its errors must not pass for wrong words.
+            # Only parse: if tyro ran the function, its errors would look like wrong words.
             function(**parse_words(functools.wraps(function)(lambda **given: given), words))
         sys.stdout.flush()
     except UsageError as error:
@@ -118,7 +118,9 @@ def _columns(width: int) -> Any:
 def _in_one_line(box: str) -> str:
     """tyro's error message, which it prints as a box of several lines."""
     words = " ".join(re.sub(r"─+[^│]*|[│╭╮╰╯]", " ", box.split("╮", 1)[-1]).split())
-    number = re.match(  # tyro explains a wrong number in terms of Python's types
+    # tyro explains a wrong number in terms of Python's types, such as "Error parsing --gamma:
+    # could not convert string to float: 0,9 Argument helptext: --gamma FLOAT ...".
+    number = re.match(
         r"Error parsing (--\S+): .*?(?:from \[|base 10: |to float: )(.*?)(?:\]\. Got| Arg)"
         r".* helptext: --\S+ (INT|FLOAT) ",
         words,

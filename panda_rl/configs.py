@@ -38,7 +38,7 @@ RANGES = {
 
 
 def check(config: Any) -> None:
-    """Raises UsageError if PPO can't run with ``config``, or not in the memory available."""
+    """Raises UsageError if PPO can't run with ``config``, or if memory is too small."""
     for name, (low, high) in RANGES.items():
         cli.check_range(low, high, **{name: getattr(config, name)})
     rollout = config.n_steps * config.n_envs

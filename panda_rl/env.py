@@ -105,8 +105,8 @@ class PandaReachEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
         reward_type: RewardType = "sparse",
         control_type: ControlType = "ee",
     ) -> None:
-        # A copy gets its own simulator. If it shared this one's connection, it would close it
-        # when it is deleted.
+        # A copy gets its own simulator: deleting the copy must not close this one's
+        # connection.
         EzPickle.__init__(self, render_mode, reward_type, control_type)
         self._simulation: Any = None  # close() needs it if what follows fails
         self._window: Window | None = None

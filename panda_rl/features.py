@@ -6,16 +6,16 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 
 class RelativeGoal(BaseFeaturesExtractor):
-    """Shows the networks the direction to the goal, scaled to about +-1.
+    """Shows the networks the vector to the goal, scaled to about +-1.
 
     Stable-Baselines3's own extractor passes on the two positions, in metres. What matters is
-    their difference, so the networks would first have to learn to subtract numbers of a few
-    hundredths. Here the features are ``scale`` times the hand's position, ``scale`` times the
-    vector from the hand to the goal, and ``observation``.
+    their difference, so the networks would first have to learn to subtract. Here the features
+    are ``scale`` times the hand's position, ``scale`` times the vector from the hand to the
+    goal, and ``observation``.
 
     Args:
         observation_space: PandaReach-v2's, 12 numbers in all.
-        scale: 1/m. With 8, the 30 cm cube of the goals spans about +-1.
+        scale: 1/m. With 8, a distance of 12.5 cm becomes 1.
     """
 
     scale: torch.Tensor

@@ -109,7 +109,7 @@ def _temporary(path: Path) -> Iterator[Path]:
         raise UsageError(f"cannot write {path}: {reason}") from None
     finally:
         if temporary:
-            with contextlib.suppress(OSError):  # it has taken its place
+            with contextlib.suppress(OSError):  # it has been renamed
                 temporary.unlink()
 
 

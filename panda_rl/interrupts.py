@@ -104,7 +104,7 @@ def blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-# The scripts import for seconds, and Ctrl-C in that time would print pages of traceback.
+# The scripts' imports take seconds, and Ctrl-C meanwhile would print pages of traceback.
 # Programs that import panda_rl as a library keep their own handlers.
 if Path(sys.argv[0]).name.startswith("panda_reach_"):
     _set(_exit_at_once)

@@ -21,7 +21,7 @@ class Process:
     """Runs ``target(connection, *args)`` in a process of its own.
 
     It leaves Ctrl-C and SIGTERM to the script, and ends when ``connection`` closes: after
-    ``close``, or when this process ends, in whatever way.
+    ``close``, or when this process ends in any way.
 
     Args:
         start_method: ``"spawn"``, or ``"forkserver"`` to share imports between processes.
@@ -33,7 +33,7 @@ class Process:
         context: Any = multiprocessing.get_context(start_method)
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_run, args=(theirs, target, args), daemon=True)
-        if sys.platform != "win32":  # starting inside the block, it would unblock the signals
+        if sys.platform != "win32":  # if started in the block, it would unblock the signals
             resource_tracker.ensure_running()
         with _without_main(), interrupts.blocked():  # the new process inherits the mask
             self._process.start()

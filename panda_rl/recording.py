@@ -1,4 +1,4 @@
-"""Films of episodes, as GIF or MP4."""
+"""Videos of episodes: GIF or MP4."""
 
 from pathlib import Path
 from typing import Any
@@ -68,5 +68,5 @@ def _save_mp4(path: Path, frames: list[PIL.Image.Image]) -> None:
     with video:
         for frame in frames:
             video.append_data(np.asarray(frame))
-    # ffmpeg does not report a full disk to imageio. A cut-off film can't be opened.
+    # ffmpeg does not report a full disk to imageio. A truncated video won't open.
     imageio.get_reader(path).close()

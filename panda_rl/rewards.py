@@ -1,4 +1,4 @@
-"""What training rewards in addition to the task."""
+"""What training adds to the task's reward."""
 
 from typing import Any, SupportsFloat
 

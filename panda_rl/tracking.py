@@ -42,9 +42,9 @@ def tensorboard(model: BaseAlgorithm, folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def weights_and_biases(agent_path: Path, curves: Path, config: dict[str, Any]) -> Iterator[None]:
-    """Log the same to Weights & Biases, and the agent at the end. Offline without a login.
+    """Copy curves to Weights & Biases, and the agent at the end. Offline without a login.
 
-    Enter this before ``tensorboard``, because it listens to what that writes.
+    Enter this before ``tensorboard``, whose output it copies.
 
     Raises:
         UsageError: the package is not installed.
@@ -74,6 +74,6 @@ def weights_and_biases(agent_path: Path, curves: Path, config: dict[str, Any]) -
             print("Weights & Biases:", session.url)
         else:
             sync = cli.command("wandb", "sync", Path(session.dir).parent)
-            print(f"Weights & Biases was offline because nobody is logged in. To upload: {sync}")
+            print(f"Weights & Biases was offline. To upload, log in and run: {sync}")
         session.finish()
         wandb.tensorboard.unpatch()

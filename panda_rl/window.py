@@ -107,7 +107,7 @@ def _draw(connection: Connection) -> None:
         env = gym.make("PandaReach-v2", render=True).unwrapped
         # pybullet.error: Escape closes the window, and the simulation with it.
         with contextlib.suppress(EOFError, ConnectionError, pybullet.error):
-            env.sim.physics_client.changeVisualShape(  # its own green is hard to see
+            env.sim.physics_client.changeVisualShape(  # the ball is too transparent
                 env.sim._bodies_idx["target"], -1, rgbaColor=(0.1, 0.9, 0.1, 1.0)
             )
             connection.send("open")

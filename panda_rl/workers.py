@@ -143,7 +143,8 @@ class WorkersVecEnv(VecEnv):
             if theirs:
                 kwargs["indices"] = [i - part.start for i in theirs]
                 self._send(name, [args], kwargs, [worker])
-                found |= dict(zip(theirs, self._answers([worker])[0] or theirs, strict=True))
+                answer = self._answers([worker])[0]
+                found |= dict(zip(theirs, answer or theirs, strict=True))  # set_attr returns None
         return [found[i] for i in wanted]
 
     def _ask(self, name: str, args: Sequence[tuple] | None = None) -> list[Any]:

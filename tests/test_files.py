@@ -14,9 +14,10 @@ from typing import Any
 from panda_rl import agents, files
 from panda_rl.errors import UsageError
 from panda_rl.recording import Recording
-from tests.conftest import RUN, SHIPPED, Run, assert_one_line, linux_only
+from tests.conftest import RUN, SHIPPED, Run, assert_one_line, eventually, linux_only
 
 import numpy as np
+import psutil
 import pytest
 from stable_baselines3 import PPO
 
@@ -99,9 +100,13 @@ def test_a_film_that_finds_no_room_leaves_nothing_behind(
 def test_a_film_that_is_interrupted_leaves_nothing_behind(recording: Recording) -> None:
     folder = recording.path.parent
 
+    def started() -> bool:
+        ffmpeg = psutil.Process().children() or recording.path.suffix == ".gif"
+        return any(folder.iterdir()) and bool(ffmpeg)
+
     def interrupt() -> None:
-        while not any(folder.iterdir()):
-            time.sleep(0.001)
+        eventually(started, every=0.01)
+        time.sleep(0.05)  # Python loses an exception that a signal raises while it forks
         os.kill(os.getpid(), signal.SIGINT)
 
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
