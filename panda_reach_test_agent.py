@@ -55,7 +55,7 @@ def test_agent(
         return
     render = wanted(render, no_render)
     if episodes is None:
-        episodes = 5 if record else 10 if render else 100
+        episodes = 5 if record else 10 if render else len(evaluation.JUDGING_GOALS)
 
     env = evaluation.RecordEpisode(
         gym.make(

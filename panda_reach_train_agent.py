@@ -3,7 +3,6 @@
 Read it from top to bottom: the numbers, the environment, PPO, then learn, save and judge.
 """
 
-import sys
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from panda_rl import agents, callbacks, cli, configs, evaluation, files, interrupts, workers
+from panda_rl import agents, callbacks, cli, configs, evaluation, files, workers
 from panda_rl.env import ControlType, RewardType
 from panda_rl.errors import UsageError
 from panda_rl.features import RelativeGoal
@@ -217,19 +216,16 @@ def train(config: Config) -> Path:
                 config.total_timesteps - model.num_timesteps,
                 callback=watching,
                 reset_num_timesteps=agent is None,
-                progress_bar=sys.stdout.isatty(),
             )
             agents.save(model, path, configs.saved(config))
         seconds = time.perf_counter() - start
 
         # Judge the saved file, on goals that were used neither to train nor to choose.
         policy = agents.read(path).policy(env.observation_space, env.action_space)
-        goals = range(evaluation.JUDGING_SEED, evaluation.JUDGING_SEED + 100)
-        with interrupts.explained(f"Stopped during the evaluation: the agent is saved in {path}."):
-            episodes = evaluation.evaluate(policy, held_out, goals)
+        episodes = evaluation.evaluate(policy, held_out, evaluation.JUDGING_GOALS)
     evaluation.print_table(
         path.stem,
-        goals,
+        evaluation.JUDGING_GOALS,
         episodes,
         steps=f"{model.num_timesteps:,}",
         seconds=f"{seconds:.1f}" + (", since it was resumed" if agent else ""),

@@ -34,8 +34,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 EVERY = 1024  # steps between two snapshots
-# The first 20 make the curve; the rest are only played once all of these are reached.
-GOALS = range(evaluation.JUDGING_SEED, evaluation.JUDGING_SEED + 100)
+GOALS = evaluation.JUDGING_GOALS
+CURVE_GOALS = GOALS[:20]
+"""These make the curve. The rest are only played once all of these are reached."""
 DENSE = ("ee dense", "joints dense")
 SPARSE = ("ee sparse", "joints sparse")
 
@@ -156,9 +157,9 @@ class Snapshots(BaseCallback):
     def _judge(self) -> None:
         pause = time.perf_counter()
         policy = Normalized(self.model)
-        reached = [e.success for e in evaluation.evaluate(policy, self.env, GOALS[:20])]
+        reached = [e.success for e in evaluation.evaluate(policy, self.env, CURVE_GOALS)]
         if all(reached):
-            rest = evaluation.evaluate(policy, self.env, GOALS[20:])
+            rest = evaluation.evaluate(policy, self.env, GOALS[len(CURVE_GOALS) :])
             self.solved = all(episode.success for episode in rest)
         self._judged = self.num_timesteps
         self.curve.append((self._judged, pause - self._start, sum(reached) / len(reached)))
@@ -227,7 +228,6 @@ def benchmark(
     methods: tuple[str, ...] = tuple(METHODS),
     variants: tuple[str, ...] = DENSE + SPARSE,
     seeds: cli.OptionalInt = None,
-    results: Path = report.RESULTS,
 ) -> None:
     """Train with each method on each variant, several seeds, one run after the other.
 
@@ -237,7 +237,6 @@ def benchmark(
         methods: names of methods; by default all of them.
         variants: "ee dense", "joints dense", "ee sparse" or "joints sparse".
         seeds: runs of each, with the seeds 0, 1, ...; by default each method's own number.
-        results: the file of results; runs that it already has are not repeated.
     """
     for given, known in ((methods, METHODS), (variants, DENSE + SPARSE)):
         for name in given:
@@ -245,6 +244,7 @@ def benchmark(
                 raise UsageError(f"{name!r} is none of {', '.join(known)}")
     cli.check_range(1, 1000, seeds=seeds)
     torch.set_num_threads(1)
+    results = report.RESULTS
     done = json.loads(results.read_text()) if results.exists() else []
     done = [run for run in done if run.get("goals") == GOALS.start]  # others can't be compared
     there = {(run["method"], run["variant"], run["seed"]) for run in done}
@@ -263,7 +263,7 @@ def benchmark(
         done.append(run(name, variant, seed))
         done.sort(key=lambda r: (r["seed"], list(METHODS).index(r["method"])))
         results.write_text(json.dumps(done).replace('{"method"', '\n{"method"'))
-    report.report(results)
+    report.report()
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ def step_seconds(steps: int = 2000) -> float:
     env.reset(seed=0)
     start = time.perf_counter()
     for _ in range(steps):
-        if env.step(env.action_space.sample())[3]:
+        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        if terminated or truncated:
             env.reset()
     seconds = (time.perf_counter() - start) / steps
     env.close()

@@ -27,7 +27,7 @@ import rich.progress
 import torch
 
 LOOP = files.ROOT / "docs" / "robot_loop.py"
-GOALS = range(evaluation.JUDGING_SEED, evaluation.JUDGING_SEED + 100)
+GOALS = evaluation.JUDGING_GOALS
 MAX_SPEED = 0.25  # m/s or rad/s
 NO_LIMIT = 100.0
 

@@ -42,9 +42,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def report(results: Path = RESULTS) -> None:
+def report() -> None:
     """Write docs/benchmark.png, and README.md's tables of the benchmark and the ablation."""
-    everything = json.loads(results.read_text())
+    everything = json.loads(RESULTS.read_text())
     runs = [run for run in everything if run["method"] in COLORS]
     draw(runs, ROOT / "docs" / "benchmark.png")
     insert(ROOT / "README.md", "benchmark", benchmark_block(runs))
@@ -61,15 +61,16 @@ def groups(runs: list[Result]) -> dict[tuple[str, str], list[Result]]:
 
 
 def median_of(runs: list[Result], key: str) -> float:
-    """The median until solved; infinite if at least half of the runs were given up."""
-    return statistics.median(run[key] if run["solved"] else float("inf") for run in runs)
+    """The median until solved: infinite if half were given up, and NaN without runs."""
+    times = [run[key] if run["solved"] else float("inf") for run in runs]
+    return statistics.median(times or [float("nan")])
 
 
 def benchmark_block(runs: list[Result]) -> str:
     found = groups(runs)
     rows = []
     for variant in dict.fromkeys(run["variant"] for run in runs):
-        ours = median_of(found[variant, "this recipe"], "seconds")
+        ours = median_of(found.get((variant, "this recipe"), []), "seconds")
         for (of, method), same in found.items():
             if of != variant:
                 continue

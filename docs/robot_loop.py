@@ -18,6 +18,8 @@ contract = session.get_modelmeta().custom_metadata_map
 low, high = (np.array(json.loads(contract[f"goal_{end}"]), np.float32) for end in ("low", "high"))
 scale, rate = float(contract["action_scale"]), float(contract["rate_hz"])
 longest = float(sys.argv[2]) / rate
+if not longest > 0:
+    sys.exit("refused: MAX_SPEED must be positive")
 lowest, highest = low - [MARGIN, MARGIN, 0], high + MARGIN  # aim no lower than the table
 
 for line in sys.stdin:

@@ -215,6 +215,7 @@ def _dense(tensor: Any, shape: torch.Size | None = None) -> torch.Tensor:
         isinstance(tensor, torch.Tensor)
         and tensor.dtype == torch.float32
         and tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
         and 0 < tensor.numel() <= LARGEST // 4
         and shape in (None, tensor.shape)
     ):

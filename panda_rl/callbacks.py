@@ -3,18 +3,19 @@
 import contextlib
 import copy
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from panda_rl import agents, cli, configs, evaluation, files, interrupts, tracking
-from panda_rl.errors import UsageError, WindowClosed, WorkerDied
+from panda_rl.errors import UsageError, WindowClosed
 
 import gymnasium as gym
 import numpy as np
 from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.logger import HParam, Image
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -39,18 +40,21 @@ def watching(
         config: the run's config.
 
     Raises:
-        Stopped, UsageError, WorkerDied: see Saving.
+        Stopped, UsageError: see Saving.
     """
-    numbers = configs.saved(config)
-    saving = Saving(model, path, numbers, config.total_timesteps)
-    callbacks = [saving, LiveEvaluation(held_out, numbers, config.total_timesteps)]
+    saving = Saving(model, path, config)
+    callbacks = [saving, LiveEvaluation(held_out, config)]
     cli.say(f"Training {path.stem} for {config.total_timesteps:,} steps")
     with contextlib.ExitStack() as stack:
+        if sys.stdout.isatty():
+            callbacks.append(Progress())
+            stack.callback(callbacks[-1].on_training_end)
         if config.render:
             window = TrainingWindow(config.control_type)
             stack.callback(window.close)
             callbacks.append(window)
         if config.wandb:
+            numbers = configs.saved(config)
             stack.enter_context(tracking.weights_and_biases(path, curves, numbers))
         stack.enter_context(tracking.tensorboard(model, curves))
         stack.enter_context(saving)
@@ -65,29 +69,27 @@ class LiveEvaluation(BaseCallback):
 
     Args:
         env: environments for the evaluations; training never uses them.
-        hparams: numbers for TensorBoard's HParams tab.
-        total_timesteps: steps of the whole run.
+        config: the run's config, for TensorBoard's HParams tab.
     """
 
     TAGS = ("eval/success_rate", "eval/mean_final_distance")
     FRAMES = (0, 3, 6, 12, 49)
 
-    def __init__(self, env: VecEnv, hparams: dict[str, Any], total_timesteps: int) -> None:
+    def __init__(self, env: VecEnv, config: Any) -> None:
         super().__init__()
         self.env = env
-        self.hparams = hparams
-        self.total_timesteps = total_timesteps
+        self.config = config
         self._next = 0
 
     def _on_training_start(self) -> None:
         # TensorBoard shows hyperparameters only together with a metric.
-        hparam = HParam(self.hparams, dict.fromkeys(self.TAGS, 0.0))
+        hparam = HParam(configs.saved(self.config), dict.fromkeys(self.TAGS, 0.0))
         self.logger.record("hparams", hparam, exclude=("stdout", "log", "json", "csv"))
 
     def _on_rollout_start(self) -> None:  # the policy has just been updated
         if self.num_timesteps >= self._next:
             self._evaluate()
-            every = max(self.total_timesteps // EVALUATIONS, 2048)
+            every = max(self.config.total_timesteps // EVALUATIONS, 2048)
             self._next = self.num_timesteps + every
 
     def _on_step(self) -> bool:
@@ -112,9 +114,20 @@ class LiveEvaluation(BaseCallback):
         self.logger.record("eval/episode", picture, exclude=("stdout", "log", "json", "csv"))
         self.logger.dump(self.num_timesteps)
         cli.say(
-            f"{self.num_timesteps:>9,}/{self.total_timesteps:,} steps: "
+            f"{self.num_timesteps:>9,}/{self.config.total_timesteps:,} steps: "
             f"{success:4.0%} of the goals reached, {distance * 1000:5.1f} mm off on average"
         )
+
+
+class Progress(ProgressBarCallback):
+    """Stable-Baselines3's progress bar, which also ends if training fails."""
+
+    pbar: Any = None
+
+    def _on_training_end(self) -> None:
+        if self.pbar is not None:
+            super()._on_training_end()
+            self.pbar = None
 
 
 class TrainingWindow(BaseCallback):
@@ -152,23 +165,18 @@ class Saving(BaseCallback):
     Args:
         model: the model that is about to learn.
         path: the agent's file.
-        config: saved with the agent.
-        total_timesteps: steps of the whole run.
+        config: the run's config, saved with the agent.
 
     Raises:
         Stopped: a signal or a closed window ended training.
         UsageError: training diverged, or a file can't be written.
-        WorkerDied: a simulation process died.
     """
 
-    def __init__(
-        self, model: PPO, path: Path, config: dict[str, Any], total_timesteps: int
-    ) -> None:
+    def __init__(self, model: PPO, path: Path, config: Any) -> None:
         super().__init__()
         self.model: PPO = model
         self.path = path
         self.config = config
-        self.total_timesteps = total_timesteps
         self._signal: int | None = None
 
     def __enter__(self) -> "Saving":
@@ -216,24 +224,21 @@ class Saving(BaseCallback):
         """Raise an error that tells the user what ended training. A bug stays as it is."""
         steps = f"{self.model.num_timesteps:,}"
         saved = f"the agent of {steps} steps is saved in {self.path}"
-        if error is None and self._signal is not None:
-            message = f"Stopped after the last step, before the evaluation: {saved}."
-            raise interrupts.Stopped(self._signal, message)
+        if error is None and self._signal is not None:  # it has all its steps
+            raise interrupts.Stopped(self._signal)
         if isinstance(error, (interrupts.Stopped, WindowClosed)):
             signum = getattr(error, "signum", signal.SIGINT)
             script = files.ROOT / "panda_reach_train_agent.py"
             resume = cli.command("python", script, "--resume", self.path)
-            stopped = f"Stopped at {steps} of {self.total_timesteps:,} steps"
+            stopped = f"Stopped at {steps} of {self.config.total_timesteps:,} steps"
             raise interrupts.Stopped(signum, f"{stopped}. To continue:\n  {resume}") from None
-        if isinstance(error, WorkerDied):
-            raise WorkerDied(f"{error}; {saved}") from None
         if isinstance(error, OSError) and error.strerror:
             raise UsageError(f"cannot write the curves: {error.strerror}; {saved}") from None
         if diverged:
             raise UsageError(f"training diverged; {saved}; try a smaller --learning-rate") from None
 
     def save(self) -> None:
-        agents.save(self.model, self.path, self.config)
+        agents.save(self.model, self.path, configs.saved(self.config))
         self._next_save = time.monotonic() + SAVE_SECONDS
 
     def _remember(self) -> None:

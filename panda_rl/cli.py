@@ -8,6 +8,8 @@ import os
 import re
 import shlex
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +25,9 @@ OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_h
 OptionalStr = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
 OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 Flag = tyro.conf.FlagCreatePairsOff[bool]  # --flag, and no --no-flag
+
+NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What an OSError says when a disk is full or may not be written."""
 
 
 def run(function: Callable[..., Any], parse: Callable[[list[str]], Any] | None = None) -> NoReturn:
@@ -63,13 +68,13 @@ def run(function: Callable[..., Any], parse: Callable[[list[str]], Any] | None =
     except OSError as error:
         if error.errno == errno.EPIPE:  # nobody reads our output any more: `| head -1`
             _silence_stdout()
-        elif error.errno in (errno.ENOSPC, errno.EFBIG, errno.EROFS) or error.filename:
+        elif error.errno in NOT_WRITABLE:
             _silence_stdout()
             _fail(2, f"cannot write {error.filename or 'any more'}: {error.strerror}")
         else:
             raise
     interrupts.ignore()  # the work is done: ignore a Ctrl-C while Python exits
-    sys.exit(0)
+    sys.exit(128 + signal.SIGTERM if signal.SIGTERM in interrupts.received else 0)
 
 
 def parse_words(kind: Any, words: Sequence[str], default: Any = None) -> Any:
@@ -155,11 +160,14 @@ def _fail(code: int, message: str) -> NoReturn:
 
 def check_range(low: float, high: float, **arguments: float | None) -> None:
     """Raises UsageError for an argument outside [``low``, ``high``]; None passes."""
+
+    def text(number: float) -> str:
+        return f"{number:,}" if isinstance(number, int) else repr(number)
+
     for name, value in arguments.items():
         if value is not None and not low <= value <= high:
-            raise UsageError(
-                f"--{name.replace('_', '-')} is {value}, but must be from {low:,g} to {high:,g}"
-            )
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} is {value}, but must be from {text(low)} to {text(high)}")
 
 
 def command(program: str, *words: str | Path) -> str:
@@ -171,4 +179,5 @@ def command(program: str, *words: str | Path) -> str:
 
     here = Path(sys.executable).with_name(program)
     line = [program if shutil.which(program) == str(here) else here, *words]
-    return shlex.join(short(word) if isinstance(word, Path) else word for word in line)
+    join = subprocess.list2cmdline if sys.platform == "win32" else shlex.join
+    return join([short(word) if isinstance(word, Path) else word for word in line])

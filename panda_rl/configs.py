@@ -50,7 +50,7 @@ def check(config: Any) -> None:
             f"--batch-size {config.batch_size} must divide --n-steps x --n-envs = {rollout}: "
             f"try --batch-size {divisor if divisor > 1 else rollout}"
         )
-    workers.check_memory(config.n_envs, rollout)
+    workers.check_memory(config.n_envs, config.n_steps)
     if config.render:
         require_display()
 
@@ -70,15 +70,19 @@ def parse(recipes: dict[Any, C], words: list[str]) -> C:
     typed = cli.parse_words(kind, [word for word in words if word not in ("-h", "--help")])
     default = recipes[typed.control_type, typed.reward_type]
     if typed.resume:
-        default = _resumed(kind, typed.resume, saved(default))
+        default = _resumed(recipes, typed.resume, default)
     return cli.parse_words(kind, words, default)
 
 
-def _resumed(kind: type, agent: Path, known: dict[str, Any]) -> Any:
-    """An agent's config, parsed as if it had been typed, so that it is checked the same way."""
+def _resumed(recipes: dict[Any, C], agent: Path, default: C) -> C:
+    """An agent's config, parsed as if it had been typed, so that it is checked the same way.
+
+    What it leaves out comes from its variant's recipe, or from ``default`` if it names none.
+    """
     config = agents.read(agent).config
-    words = [f"--{k.replace('_', '-')}={config[k]}" for k in known if k in config]
+    variant = (str(config.get("control_type")), str(config.get("reward_type")))
+    words = [f"--{k.replace('_', '-')}={config[k]}" for k in saved(default) if k in config]
     try:
-        return cli.parse_words(kind, words)
+        return cli.parse_words(type(default), words, recipes.get(variant, default))
     except UsageError as error:
         raise UsageError(f"{agent} has a config that can't be used: {error}") from None

@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv
 # show too. Results that we report are measured on the third, and nothing is chosen by them.
 CHOOSING_SEED = 1_000_000
 JUDGING_SEED = 2_000_000
+JUDGING_GOALS = range(JUDGING_SEED, JUDGING_SEED + 100)
 
 
 class Policy(Protocol):
@@ -203,7 +204,7 @@ def print_table(title: str, seeds: range, episodes: Sequence[Episode], **more: s
     if 0 < reached < len(episodes):  # those may be the goals that were close from the start
         steps += f", where it was reached ({reached:,} of {len(episodes):,})"
     held_out = seeds.start >= CHOOSING_SEED
-    goals = "held-out goals" if held_out else "training's own goals"
+    goals = "held-out goals" if held_out else "goals for training"
     rows = {
         "episodes": f"{len(episodes):,}  ({goals}, seeds from {seeds.start:,})",
         "success rate": f"{result['success_rate']:.1%}  (95% interval {low:.1%} to {high:.1%})",

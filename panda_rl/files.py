@@ -5,11 +5,12 @@ import errno
 import itertools
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from panda_rl.errors import UsageError
+from panda_rl import interrupts
+from panda_rl.errors import UsageError, WorkerDied
 
 ROOT = Path(__file__).resolve().parent.parent
 AGENTS = ROOT / "rl-trained-agents"
@@ -21,7 +22,8 @@ SHIPPED = tuple(f"PandaReach_PPO_v2_{c}_{r}" for c in ("ee", "joints") for r in 
 def run(name: str | None, stem: str, resume: Path | None = None) -> Iterator[tuple[Path, Path]]:
     """Reserve a run: yields its agent's file and its folder of curves.
 
-    If the block fails before it has saved an agent, nothing is left and the name stays free.
+    If the block fails before it has saved an agent, nothing is left and the name stays free. If
+    it is stopped later, the error says where the agent is.
 
     Args:
         name: the run's name; None for ``<stem>_<n>`` with the first free n.
@@ -32,27 +34,45 @@ def run(name: str | None, stem: str, resume: Path | None = None) -> Iterator[tup
     Raises:
         UsageError: the name is taken or can't be a file name, or a folder can't be written.
     """
-    here = resume is not None and resume.resolve().parent == AGENTS.resolve()
-    if resume and here and name is None and resume.stem not in SHIPPED:
-        yield resume, RUNS / resume.stem
-        return
-    name = _reserve(name, stem)
-    agent = AGENTS / f"{name}.zip"
+    agent = resume.resolve() if resume else None
+    continues = (
+        agent is not None
+        and name is None
+        and agent.parent == AGENTS.resolve()
+        and agent.stem not in SHIPPED
+        and _is_plain(agent.stem)
+    )
+    if agent is None or not continues:
+        name = _reserve(name, stem)
+        agent = AGENTS / f"{name}.zip"
+    curves = RUNS / agent.stem
     try:
         with contextlib.suppress(OSError):  # check_writable reports what is wrong
             AGENTS.mkdir(exist_ok=True)
         check_writable(agent)
-        yield agent, RUNS / name
+        yield agent, curves
+    except interrupts.Stopped as stop:
+        if stop.message or not agent.exists():
+            raise
+        message = f"Stopped. The agent is saved in {agent}."
+        raise interrupts.Stopped(stop.signum, message) from None
+    except WorkerDied as error:
+        if not agent.exists():
+            raise
+        raise WorkerDied(f"{error}; the agent is saved in {agent}") from None
     finally:
         if not agent.exists():
-            shutil.rmtree(RUNS / name, ignore_errors=True)
+            shutil.rmtree(curves, ignore_errors=True)
+
+
+def _is_plain(name: str) -> bool:
+    """Whether ``name`` is a file's own name: "..", which "...zip" has for a stem, is a folder's."""
+    return Path(name).name == name and not name.startswith(".") and name.isprintable()
 
 
 def _reserve(name: str | None, stem: str) -> str:
     """Make ``runs/<name>/``. If several runs start at once, mkdir gives the name to one."""
-    if name is not None and (
-        not name or Path(name).name != name or name.startswith(".") or not name.isprintable()
-    ):
+    if name is not None and not (name and _is_plain(name)):
         raise UsageError(f"--name {name!r} must be a plain name, without a folder")
     for run in [name] if name else (f"{stem}_{n}" for n in itertools.count(1)):
         try:
@@ -98,11 +118,10 @@ def _temporary(path: Path) -> Iterator[Path]:
         target = path.resolve()
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        handle, name = tempfile.mkstemp(target.suffix, ".unfinished-", target.parent)
-        os.close(handle)
-        temporary = Path(name)
-        # mkstemp makes it readable by its owner only.
-        temporary.chmod(target.stat().st_mode if target.exists() else 0o666 & ~_umask())
+        temporary = target.with_name(f".unfinished-{uuid.uuid4().hex}{target.suffix}")
+        temporary.touch(exist_ok=False)
+        if target.exists():
+            temporary.chmod(target.stat().st_mode)
         yield temporary
     except OSError as error:
         reason = error.strerror or "is the disk full?"  # not ffmpeg's pages of output
@@ -111,9 +130,3 @@ def _temporary(path: Path) -> Iterator[Path]:
         if temporary:
             with contextlib.suppress(OSError):  # it has been renamed
                 temporary.unlink()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

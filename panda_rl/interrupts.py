@@ -16,18 +16,22 @@ from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+received: list[int] = []
+"""The signal that stopped a script, once there is one."""
+
 
 class Stopped(KeyboardInterrupt):
     """A signal ended the work early. Everything that needed saving has been saved.
 
     Args:
         signum: the signal. The exit code is 128 + ``signum``: 130 for Ctrl-C, 143 for SIGTERM.
-        message: a line for the user.
+        message: a line for the user; "Stopped." by default.
     """
 
-    def __init__(self, signum: int, message: str = "Stopped.") -> None:
-        super().__init__(message)
+    def __init__(self, signum: int, message: str = "") -> None:
+        super().__init__(message or "Stopped.")
         self.signum = signum
+        self.message = message
 
 
 def end_script_on_signal() -> None:
@@ -35,6 +39,7 @@ def end_script_on_signal() -> None:
 
     Pressing Ctrl-C twice must not interrupt the saving that the first one started.
     """
+    received.clear()
     _set(_raise_stopped)
 
 
@@ -46,28 +51,19 @@ def handled_by(handler: Callable[[int], None]) -> Iterator[None]:
     outside the main thread, where Python allows no signal handlers.
     """
     before = [signal.getsignal(signum) for signum in SIGNALS]
-    received = []
+    handled = []
 
     def receive(signum: int, _frame: object) -> None:
         ignore()
-        received.append(signum)
+        handled.append(signum)
         handler(signum)
 
     _set(receive)
     try:
         yield
     finally:
-        if not (received and before[0] is _raise_stopped):
+        if not (handled and before[0] is _raise_stopped):
             _set(*before)
-
-
-@contextlib.contextmanager
-def explained(message: str) -> Iterator[None]:
-    """Give ``message`` to a Stopped that leaves the block."""
-    try:
-        yield
-    except Stopped as stop:
-        raise Stopped(stop.signum, message) from None
 
 
 def ignore() -> None:
@@ -83,6 +79,7 @@ def _set(*actions: Any) -> None:
 
 def _raise_stopped(signum: int, _frame: object) -> None:
     ignore()
+    received.append(signum)
     raise Stopped(signum)
 
 

@@ -3,18 +3,22 @@
 import atexit
 import contextlib
 import multiprocessing
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
-from panda_rl import interrupts
+from panda_rl import files, interrupts
 
 ANSWER_SECONDS = 30
 """How long to wait for an answer. A step of four environments takes about 5 ms."""
 START_SECONDS = 300
 """How long to wait for the first answer: imports take a while on a busy machine."""
+
+_LOCK = threading.Lock()
 
 
 class Process:
@@ -33,9 +37,7 @@ class Process:
         context: Any = multiprocessing.get_context(start_method)
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_run, args=(theirs, target, args), daemon=True)
-        if sys.platform != "win32":  # if started in the block, it would unblock the signals
-            resource_tracker.ensure_running()
-        with _without_main(), interrupts.blocked():  # the new process inherits the mask
+        with _starting():
             self._process.start()
         theirs.close()
         # This runs before multiprocessing's own clean-up, which would wait for ever.
@@ -67,6 +69,23 @@ class Process:
         self._process.join()
 
 
+def preload(*modules: str) -> None:
+    """Start the server that "forkserver" forks from, with ``modules`` imported once for all."""
+    from multiprocessing import forkserver  # Windows has none
+
+    multiprocessing.set_forkserver_preload(list(modules))
+    before = os.environ.get("PYTHONPATH")
+    # The server's own path has only the current folder.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(files.ROOT), *filter(None, [before])])
+    try:
+        with _starting():
+            forkserver.ensure_running()
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+
+
 def _run(connection: Connection, target: Callable[..., None], args: tuple[Any, ...]) -> None:
     interrupts.ignore()
     with contextlib.suppress(EOFError, ConnectionError):  # the script has ended
@@ -74,16 +93,19 @@ def _run(connection: Connection, target: Callable[..., None], args: tuple[Any, .
 
 
 @contextlib.contextmanager
-def _without_main() -> Iterator[None]:
-    """Keep multiprocessing from running the caller's script again in the new process.
+def _starting() -> Iterator[None]:
+    """A new process inherits blocked signals, and does not run the caller's script again.
 
     Our helpers need nothing from that script, and one without a main guard, or one read from
     standard input, can't be run a second time.
     """
-    main = vars(sys.modules["__main__"])
-    hidden = {name: main.pop(name) for name in ("__file__", "__spec__") if name in main}
-    main["__spec__"] = None
-    try:
-        yield
-    finally:
-        main.update({"__spec__": None} | hidden)
+    if sys.platform != "win32":  # if started in the block, it would unblock the signals
+        resource_tracker.ensure_running()
+    with _LOCK, interrupts.blocked():
+        main = vars(sys.modules["__main__"])
+        hidden = {name: main.pop(name) for name in ("__file__", "__spec__") if name in main}
+        main["__spec__"] = None
+        try:
+            yield
+        finally:
+            main.update({"__spec__": None} | hidden)

@@ -67,9 +67,10 @@ def weights_and_biases(agent_path: Path, curves: Path, config: dict[str, Any]) -
     try:
         yield
     finally:
-        artifact = wandb.Artifact(agent_path.stem.replace(" ", "_"), type="model")
-        artifact.add_file(str(agent_path))
-        session.log_artifact(artifact)
+        if agent_path.exists():
+            artifact = wandb.Artifact(agent_path.stem.replace(" ", "_"), type="model")
+            artifact.add_file(str(agent_path))
+            session.log_artifact(artifact)
         if online:
             print("Weights & Biases:", session.url)
         else:

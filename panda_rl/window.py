@@ -9,10 +9,11 @@ import ctypes
 import os
 import sys
 import threading
+import time
 from multiprocessing.connection import Connection
 
 from panda_rl.errors import DisplayError, UsageError, WindowClosed
-from panda_rl.processes import Process
+from panda_rl.processes import ANSWER_SECONDS, Process
 
 import numpy as np
 
@@ -77,9 +78,10 @@ class Window:
     """
 
     def __init__(self) -> None:
+        self._drawing_since: float | None = None
         self._process = Process("spawn", _draw)
         try:
-            self._process.receive(60)  # "open"
+            self._process.receive(60)  # "ready"
         except (EOFError, OSError):  # a TimeoutError is an OSError
             self._process.close()
             raise DisplayError("PyBullet could not open its window: it needs OpenGL 3") from None
@@ -87,12 +89,21 @@ class Window:
     def show(self, joint_angles: np.ndarray, goal: np.ndarray) -> None:
         """Draw a pose: nine ``joint_angles`` (rad) and the ``goal`` (3,) (m).
 
+        Does nothing while the window still draws the last one.
+
         Raises:
-            WindowClosed: the user has closed it.
+            WindowClosed: the user has closed it, or it no longer answers.
         """
         try:
+            if self._drawing_since is not None:
+                self._process.receive(0)
             self._process.send((joint_angles, goal))
-        except OSError:
+            self._drawing_since = time.monotonic()
+        except TimeoutError:
+            assert self._drawing_since is not None
+            if time.monotonic() - self._drawing_since > ANSWER_SECONDS:
+                raise WindowClosed("the window no longer answers") from None
+        except (EOFError, OSError):
             raise WindowClosed("the window was closed") from None
 
     def close(self) -> None:
@@ -110,11 +121,9 @@ def _draw(connection: Connection) -> None:
             env.sim.physics_client.changeVisualShape(  # the ball is too transparent
                 env.sim._bodies_idx["target"], -1, rgbaColor=(0.1, 0.9, 0.1, 1.0)
             )
-            connection.send("open")
             while True:
+                connection.send("ready")
                 joint_angles, goal = connection.recv()
-                while connection.poll():  # it has fallen behind: only the latest pose matters
-                    joint_angles, goal = connection.recv()
                 env.robot.set_joint_angles(joint_angles)
                 env.sim.set_base_pose("target", goal, np.array([0, 0, 0, 1]))
         env.close()

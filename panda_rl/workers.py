@@ -7,10 +7,11 @@ exactly the same either way, because each environment has its own simulator and 
 """
 
 import itertools
-import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
 from typing import Any
 
 from panda_rl import processes
@@ -22,7 +23,8 @@ import numpy as np
 import psutil
 from stable_baselines3.common.vec_env import CloudpickleWrapper, DummyVecEnv, VecEnv
 
-START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+# On macOS, forking a process that has imported PyTorch is not safe.
+START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 
 BYTES_PER_ENV = 91_000_000
 """A PyBullet simulator with the Panda in it, as measured on Linux."""
@@ -50,16 +52,16 @@ def spread(n_workers: int | None) -> dict[str, Any]:
     return {"vec_env_cls": WorkersVecEnv, "vec_env_kwargs": {"n_workers": n_workers}}
 
 
-def check_memory(n_envs: int, rollout: int) -> None:
-    """Raises UsageError if ``n_envs`` environments and a rollout don't fit into memory.
+def check_memory(n_envs: int, n_steps: int) -> None:
+    """Raises UsageError if ``n_envs`` environments and their rollout don't fit into memory.
 
     Without this check the kernel would kill the process without a message.
     """
-    needed = n_envs * BYTES_PER_ENV + rollout * BYTES_PER_STEP
+    needed = n_envs * (BYTES_PER_ENV + n_steps * BYTES_PER_STEP)
     available = psutil.virtual_memory().available
     if needed > available:
         raise UsageError(
-            f"--n-envs {n_envs} with --n-steps {rollout // n_envs} needs about "
+            f"--n-envs {n_envs} with --n-steps {n_steps} needs about "
             f"{needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB is available: "
             "try smaller numbers"
         )
@@ -77,8 +79,8 @@ class WorkersVecEnv(VecEnv):
     """
 
     def __init__(self, env_fns: list[Callable[[], gym.Env]], n_workers: int) -> None:
-        # Import what workers need once, instead of in each of them.
-        multiprocessing.set_forkserver_preload(["panda_rl.workers", "panda_rl.env"])
+        if START_METHOD == "forkserver":
+            processes.preload("panda_rl.evaluation", "panda_rl.rewards", "panda_rl.env")
         n_workers = min(n_workers, len(env_fns))
         bounds = [len(env_fns) * w // n_workers for w in range(n_workers + 1)]
         self._parts = [slice(*part) for part in itertools.pairwise(bounds)]
@@ -130,9 +132,6 @@ class WorkersVecEnv(VecEnv):
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: Any = None) -> list[bool]:
         return self._ask_some("env_is_wrapped", wrapper_class, indices=indices)
-
-    def get_images(self) -> Sequence[np.ndarray | None]:
-        return self.env_method("render")
 
     def _ask_some(self, name: str, *args: Any, indices: Any, **kwargs: Any) -> list[Any]:
         """What DummyVecEnv's method ``name`` returns for the environments ``indices``."""
@@ -192,11 +191,11 @@ def _work(connection: Connection, env_fns: CloudpickleWrapper) -> None:
         envs = DummyVecEnv(env_fns.var)
         answer = (envs.observation_space, envs.action_space)
     except Exception as error:
-        answer = error
+        answer = ExceptionWithTraceback(error, error.__traceback__)
     while True:
         connection.send(answer)
         name, args, kwargs = connection.recv()
         try:
             answer = getattr(envs, name)(*args, **kwargs)
         except Exception as error:
-            answer = error
+            answer = ExceptionWithTraceback(error, error.__traceback__)

@@ -122,8 +122,9 @@ def test_record_video(tmp_path: Path) -> None:
     env = gym.make("PandaReach-v2", render_mode="rgb_array", max_episode_steps=5)
     env = wrappers.RecordVideo(env, str(tmp_path / "videos"), episode_trigger=lambda episode: True)
     env.reset(seed=0)
-    while not env.step(env.action_space.sample())[3]:
-        pass
+    terminated = truncated = False
+    while not (terminated or truncated):
+        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
     env.close()
     (video,) = (tmp_path / "videos").glob("*.mp4")
     assert iio.imread(video).shape == (6, 480, 720, 3)

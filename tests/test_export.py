@@ -220,6 +220,9 @@ def test_refusals_and_stops(robot: Path, exported: Callable[[str], Path]) -> Non
     assert (len(steps), words) == (1, "")
     steps, words = answer(robot, path, good, "0 0 0.2 0", good)
     assert len(steps) == 1 and words
+    for speed in (-0.25, 0.0, float("nan")):  # the wrong way, or none
+        steps, words = answer(robot, path, good, speed=speed)
+        assert not steps and "MAX_SPEED must be positive" in words
 
 
 @pytest.mark.parametrize("control_type", ["ee", "joints"])

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from panda_rl import agents, files
-from panda_rl.errors import UsageError
+from panda_rl import agents, files, tracking
+from panda_rl.errors import UsageError, WorkerDied
+from panda_rl.interrupts import Stopped
 from panda_rl.recording import Recording
 from tests.conftest import RUN, SHIPPED, Run, assert_one_line, eventually, linux_only
 
@@ -72,6 +73,24 @@ def test_no_room_for_the_curves_is_reported_and_the_agent_saved(run: Run, clone:
     assert_one_line(result, "cannot write")
     agent = clone / "rl-trained-agents" / f"{RUN}.zip"
     assert agents.read(agent).num_timesteps >= 2048
+
+
+def test_errors_of_other_threads_are_still_reported(
+    tmp_path: Path, model: PPO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+    before = threading.excepthook
+
+    def fail() -> None:
+        raise OSError
+
+    with tracking.tensorboard(model, tmp_path / "curves"):
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+    assert [error.exc_type for error in reported] == [OSError]
+    assert threading.excepthook == before
 
 
 @pytest.fixture
@@ -173,22 +192,27 @@ def test_without_the_right_to_read_or_write(clone: Path) -> None:
 @linux_only
 def test_a_run_goes_on_where_its_own_agent_is_and_nowhere_else(folders: Path) -> None:
     own, shipped = files.AGENTS / "arm_1.zip", files.AGENTS / SHIPPED.name
-    elsewhere, link = folders / "arm_1.zip", folders / "link.zip"
-    for path in (own, shipped, elsewhere):
+    elsewhere, dots = folders / "arm_1.zip", files.AGENTS / "...zip"
+    for path in (own, shipped, elsewhere, dots):
         path.write_bytes(b"trained")
+    link, link_to_shipped = folders / "link.zip", folders / "mine.zip"
     link.symlink_to(own)
+    link_to_shipped.symlink_to(shipped)
     for resume, name, goes_on_as in (
         (own, None, "arm_1"),
         (shipped, None, "arm_2"),
         (elsewhere, None, "arm_3"),
         (own, "leg", "leg"),
         (shipped, "leg 2", "leg 2"),
+        (link, None, "arm_1"),
+        (link_to_shipped, None, "arm_4"),
+        (dots, None, "arm_5"),
     ):
         with files.run(name, "arm", resume) as (agent, curves):
             assert (agent.parent, curves.parent) == (files.AGENTS, files.RUNS)
             assert (agent.stem, curves.name) == (goes_on_as, goes_on_as)
             agent.write_bytes(b"trained further")
-    assert shipped.read_bytes() == elsewhere.read_bytes() == b"trained"
+    assert shipped.read_bytes() == elsewhere.read_bytes() == dots.read_bytes() == b"trained"
 
 
 def test_a_start_that_fails_leaves_its_name_free(folders: Path) -> None:
@@ -197,6 +221,22 @@ def test_a_start_that_fails_leaves_its_name_free(folders: Path) -> None:
             assert curves.is_dir() and not agent.exists()
             raise ZeroDivisionError
     assert not list(folders.glob("*/*"))
+
+
+def test_what_stops_a_run_says_where_its_agent_is(folders: Path) -> None:
+    for stop, expected in (
+        (Stopped(signal.SIGTERM), "Stopped. The agent is saved in {agent}."),
+        (Stopped(signal.SIGTERM, "To continue: ..."), "To continue: ..."),
+        (WorkerDied("a process died"), "a process died; the agent is saved in {agent}"),
+    ):
+        for is_saved in (False, True):
+            with pytest.raises(type(stop)) as error, files.run(None, "arm") as (agent, _):
+                if is_saved:
+                    agent.write_bytes(b"trained")
+                raise stop
+            message = expected.format(agent=agent) if is_saved else str(stop)
+            assert str(error.value) == message
+            assert getattr(error.value, "signum", None) == getattr(stop, "signum", None)
 
 
 def test_the_advice_is_to_resume_only_where_there_is_an_agent(folders: Path) -> None:

@@ -15,12 +15,13 @@ from tests.conftest import RUN, Run, eventually, linux_only, row, scalars
 import psutil
 import pytest
 
+LONG = ("--total-timesteps", "100000", "--seed", "3", "--n-workers", "2")
 
-def start_long_training(clone: Path, *arguments: str) -> subprocess.Popen:
-    script = clone / "panda_reach_train_agent.py"
-    more = ("--total-timesteps", "100000", "--seed", "3", *arguments)
+
+def start(clone: Path, *arguments: str, script: str = "train") -> subprocess.Popen[str]:
+    """In a process group of its own, as a terminal or a cluster starts it."""
     return subprocess.Popen(
-        [sys.executable, script, *more],
+        [sys.executable, "-u", clone / f"panda_reach_{script}_agent.py", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -39,7 +40,7 @@ def wait_for_events(clone: Path, updates: int = 3) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_is_saved_and_goes_on(run: Run, clone: Path, number: signal.Signals) -> None:
-    process = start_long_training(clone, "--n-workers", "2")
+    process = start(clone, *LONG)
     wait_for_events(clone)
     os.killpg(process.pid, number)  # as a terminal and a cluster do: to all of its processes
     output, errors = process.communicate(timeout=60)
@@ -66,7 +67,7 @@ def test_a_stopped_run_is_saved_and_goes_on(run: Run, clone: Path, number: signa
 @linux_only
 @pytest.mark.slow
 def test_a_killed_run_leaves_a_whole_agent_and_no_process(clone: Path) -> None:
-    process = start_long_training(clone, "--n-workers", "2")
+    process = start(clone, *LONG)
     wait_for_events(clone)
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 4  # those that simulate, for training and for evaluation
@@ -87,30 +88,21 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 
 @linux_only
 @pytest.mark.slow
-def test_ctrl_c_ends_playing_with_the_table_of_what_was_played(clone: Path) -> None:
-    command = [sys.executable, "-u", str(clone / "panda_reach_test_agent.py"), "--episodes=100000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as playing:
-        assert playing.stdout and "Playing" in playing.stdout.readline()
-        time.sleep(2)
-        playing.send_signal(signal.SIGINT)
-        output, _ = playing.communicate(timeout=60)
-    assert playing.returncode == 0
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_a_signal_ends_playing_with_the_table_of_what_was_played(
+    clone: Path, number: signal.Signals, code: int
+) -> None:
+    playing = start(clone, "--episodes=100000", script="test")
+    wait_for_line(playing, "Playing")
+    time.sleep(2)
+    os.killpg(playing.pid, number)
+    output, errors = playing.communicate(timeout=60)
+    assert (playing.returncode, errors) == (code, "")
     (played,) = re.findall(r"Stopped after (.*) of 100,000 episodes", output)
     assert row(output, "episodes").split()[0] == played
 
 
 # ------------------------------------------------------------------ the whole process group
-
-
-def start(clone: Path, *arguments: str, script: str = "train") -> subprocess.Popen[str]:
-    """In a process group of its own, as a terminal or a cluster starts it."""
-    return subprocess.Popen(
-        [sys.executable, "-u", clone / f"panda_reach_{script}_agent.py", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
 
 
 def wait_for_line(process: subprocess.Popen[str], words: str) -> None:
@@ -181,6 +173,35 @@ def test_ctrl_c_twice_is_as_once(clone: Path, pause: float) -> None:
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, len(errors.splitlines())) == (130, 2), output + errors
     agents.read(clone / "rl-trained-agents" / f"{RUN}.zip")
+
+
+@linux_only
+@pytest.mark.slow
+def test_on_a_narrow_terminal_the_command_to_continue_is_one_line(clone: Path) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    script = clone / "panda_reach_train_agent.py"
+    process = subprocess.Popen(
+        [sys.executable, script, "--total-timesteps", "100000", "--n-workers", "0"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=os.environ | {"COLUMNS": "50", "TERM": "xterm"},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    output = b""
+    with contextlib.suppress(OSError):  # Linux's way to say that the terminal is closed
+        while more := os.read(ours, 10_000):
+            output += more
+            if b"0/100,000 steps" in output:
+                os.killpg(process.pid, signal.SIGINT)
+    os.close(ours)
+    assert process.wait(60) == 130
+    *_, stopped, command = output.decode().splitlines()
+    assert "Stopped at" in stopped
+    assert f"{RUN}.zip" in command and "--resume" in command
 
 
 @linux_only

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from panda_rl import agents
+from panda_rl import agents, files
 from tests.conftest import Run, assert_one_line, call_test, linux_only, row
 
 import gymnasium as gym
@@ -22,6 +22,13 @@ def test_the_shipped_agent_plays_without_a_model(run: Run) -> None:
     assert again.stdout == result.stdout
     other = call_test("--no-render", "--episodes", 20, "--seed", 1)
     assert other.stdout != result.stdout
+
+
+@pytest.mark.parametrize("name", files.SHIPPED)
+def test_stable_baselines3_loads_the_shipped_agents(name: str) -> None:
+    """They name no module that is gone."""
+    agent = files.AGENTS / f"{name}.zip"
+    assert PPO.load(agent).num_timesteps == agents.read(agent).num_timesteps
 
 
 def test_an_agent_of_stable_baselines3s_own_plays(tmp_path: Path) -> None:

@@ -39,14 +39,14 @@ def test_says_the_spaces_and_that_the_installation_works(
         pytest.param(["--render"], ["display", "leave out --render"], marks=linux_only),
     ],
 )
-def test_bad_input_is_told_in_one_line(arguments: list[object], words: list[str]) -> None:
+def test_bad_input_is_reported_in_one_line(arguments: list[object], words: list[str]) -> None:
     result = call_random(*arguments)
     assert_one_line(result, *words)
     assert result.stdout == ""
 
 
 @pytest.mark.parametrize("script", ["random", "train", "test"])
-def test_bad_input_to_a_script_is_told_in_one_line(run: Run, script: str) -> None:
+def test_bad_input_to_a_script_is_reported_in_one_line(run: Run, script: str) -> None:
     name = f"panda_reach_{script}_agent.py"
     assert_one_line(run(name, "--seed", -1), f"{name}: --seed is -1, but must be from 0 to ")
 

@@ -100,7 +100,7 @@ def test_a_study_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     assert results(folder).items() >= before.items()  # with their seconds: not run again
 
 
-def test_a_run_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     changes = ("--changes", "total_timesteps=512", "total_timesteps=512,learning_rate=900")
     process = study(tmp_path / "study", "--seeds", "1", *changes)
     output, errors = process.communicate(timeout=600)
@@ -118,7 +118,7 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
         (["--seeds", "0"], ["--seeds"]),
     ],
 )
-def test_a_mistake_is_told_in_one_line(
+def test_a_mistake_is_reported_in_one_line(
     arguments: list[str], words: list[str], tmp_path: Path
 ) -> None:
     process = study(tmp_path / "study", *arguments)
@@ -127,7 +127,7 @@ def test_a_mistake_is_told_in_one_line(
     assert_one_line(result, *words)
 
 
-def test_without_ray_it_is_told_in_one_line(clone: Path) -> None:
+def test_without_ray_it_is_reported_in_one_line(clone: Path) -> None:
     (clone / "ray.py").write_text("raise ImportError('not installed')")
     shutil.copytree(ROOT / "benchmarks", clone / "benchmarks")
     command = [sys.executable, "-m", "benchmarks.study"]

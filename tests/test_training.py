@@ -1,10 +1,12 @@
 """Training, as a person does it: files, tables, numbers; the same seed, the same agent."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +214,29 @@ def test_resume_takes_what_is_given_beside_it(folders: Path) -> None:
     assert (config["control_type"], config["gamma"]) == ("joints", 0.6)
     assert config["learning_rate"] == 0.001
     assert PPO.load(agent).policy.optimizer.param_groups[0]["betas"] == (0.9, 0.9)
+
+
+def test_what_a_saved_config_leaves_out_comes_from_its_variants_recipe(folders: Path) -> None:
+    recipe = script.RECIPES["joints", "sparse"]
+    env = script.make_env(replace(recipe, n_envs=1, n_workers=0))
+    model = script.make_model(replace(recipe, n_envs=1), env)
+    env.close()
+    kept = {"control_type": "joints", "reward_type": "sparse", "gamma": 0.25}
+    for config, expected in ((kept, replace(recipe, gamma=0.25)), ({}, script.Config())):
+        agents.save(model, folders / "old.zip", config)
+        words = [f"--resume={folders / 'old.zip'}"]
+        parsed = configs.parse(script.RECIPES, words)
+        assert configs.saved(parsed) == configs.saved(expected)
+
+
+def test_help_shows_the_numbers_of_the_variant() -> None:
+    for (control_type, reward_type), recipe in script.RECIPES.items():
+        words = ("--control-type", control_type, "--reward-type", reward_type, "--help")
+        shown = call_train(*words).stdout
+        for name in ("total_timesteps", "n_steps", "gamma", "effort_coef"):
+            flag = f"--{name.replace('_', '-')}"
+            (default,) = re.findall(rf"{flag} (?:INT|FLOAT).*?\(default: (\S+?)\)", shown, re.S)
+            assert float(default) == getattr(recipe, name), (flag, shown)
 
 
 JOINTS = SHIPPED.with_name("PandaReach_PPO_v2_joints_dense.zip")

@@ -33,7 +33,7 @@ def test_offline_it_keeps_all_and_says_how_to_send_it(run: Run, clone: Path) -> 
     assert list(folder.rglob("*.png"))
 
 
-def test_without_the_package_it_is_told_in_one_line(run: Run, clone: Path) -> None:
+def test_without_the_package_it_is_reported_in_one_line(run: Run, clone: Path) -> None:
     (clone / "wandb.py").write_text("raise ImportError('not installed')")
     result = run(*SHORT)
     assert_one_line(result, "pip install wandb")

@@ -1,6 +1,7 @@
 """PyBullet's real window on a virtual screen."""
 
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from panda_rl import agents
+from panda_rl import agents, window
+from panda_rl.errors import WindowClosed
 from panda_rl.window import has_display
 from tests import screens
 from tests.conftest import Run, call_test, eventually
@@ -80,8 +82,7 @@ def test_the_window_shows_the_arm_move_in_real_time(x: Xlib.display.Display) -> 
     assert shows_robot_and_target(after)
     assert (np.abs(before - after).sum(-1) > 60).sum() > 2000
     env.close()
-    time.sleep(0.5)
-    assert not windows(x)
+    eventually(lambda: not windows(x), "the window is still there")
 
 
 def test_what_a_window_shows_can_be_recorded(display: str, run: Run, tmp_path: Path) -> None:
@@ -91,6 +92,22 @@ def test_what_a_window_shows_can_be_recorded(display: str, run: Run, tmp_path: P
     with PIL.Image.open(gif) as picture:
         assert len(list(PIL.ImageSequence.Iterator(picture))) > 10
         assert picture.size == (480, 320)
+
+
+def test_a_window_that_no_longer_answers_counts_as_closed(
+    display: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window, "ANSWER_SECONDS", 2)
+    env = gym.make("PandaReach-v2", render_mode="human").unwrapped
+    env.reset(seed=0)
+    (process,) = multiprocessing.active_children()
+    assert process.pid
+    os.kill(process.pid, signal.SIGSTOP)
+    with pytest.raises(WindowClosed, match="no longer answers"):
+        for _ in range(500):  # as many as would fill the pipe
+            env.step(np.zeros(3, np.float32))
+    env.close()
+    assert not multiprocessing.active_children()
 
 
 def start(script: str, clone: Path) -> subprocess.Popen:
@@ -117,7 +134,7 @@ def test_scripts_open_a_window_and_end_with_it(
         line = process.stdout.readline()  # those words come right before it plays
         assert line, "it ended before it played"
         said += line
-    (window,) = eventually(lambda: windows(x), "no window")
+    (opened,) = eventually(lambda: windows(x), "no window")
     eventually(
         lambda: process.poll() is not None or shows_robot_and_target(screenshot(x)),
         "the window does not show the robot",
@@ -128,7 +145,7 @@ def test_scripts_open_a_window_and_end_with_it(
         eventually(agent.exists)
         time.sleep(1)
     if end == "close":
-        window.kill_client()  # what a window manager does for PyBullet's window
+        opened.kill_client()  # what a window manager does for PyBullet's window
         x.sync()
     else:
         process.send_signal(signal.SIGINT)

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -78,8 +80,9 @@ def test_each_environment_is_asked_by_its_own_number() -> None:
     env.set_attr("number", 8, indices=[1, 4])
     assert env.env_method("add", 0) == [0, 8, 2, 3, 8]
     assert env.env_is_wrapped(gym.Wrapper, indices=[2]) == [False]
-    with pytest.raises(ZeroDivisionError, match="it failed"):
+    with pytest.raises(ZeroDivisionError, match="it failed") as failure:
         env.env_method("fail")
+    assert "in fail" in str(failure.value.__cause__)  # the worker's own traceback
     env.close()
     env.close()
 
@@ -105,7 +108,7 @@ GONE = {"SIGKILL": "died", "SIGSTOP": "no longer answers"}
 @pytest.mark.parametrize("name", GONE)
 def test_a_worker_that_is_gone_is_reported(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     env = WorkersVecEnv(numbered(0, 1), n_workers=2)
-    monkeypatch.setattr(processes, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(processes, "ANSWER_SECONDS", 5)
     _, second = multiprocessing.active_children()
     assert second.pid
     os.kill(second.pid, signal.Signals[name])
@@ -122,7 +125,7 @@ def test_a_worker_that_is_gone_is_reported(name: str, monkeypatch: pytest.Monkey
 def test_training_without_one_of_its_workers_ends_with_a_word_and_the_agent(
     folders: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "ANSWER_SECONDS", 5)
+    monkeypatch.setattr(processes, "ANSWER_SECONDS", 10)
     agent = files.AGENTS / f"{RUN}.zip"
 
     def take_one() -> None:
@@ -148,4 +151,19 @@ def test_more_environments_than_memory_are_refused_in_one_line(
     assert_one_line(call_train("--n-envs", 1000), "--n-envs 1000", "6.5 GB", "memory")
     assert_one_line(call_train("--n-envs", 64, "--n-steps", 100_000), "--n-steps 100000", "memory")
     assert not list(folders.glob("*/*"))
-    workers.check_memory(n_envs=8, rollout=1024)
+    workers.check_memory(n_envs=8, n_steps=128)
+
+
+@linux_only
+def test_the_server_imports_once_for_all_wherever_the_program_runs(tmp_path: Path) -> None:
+    program = f"""
+import sys, time
+sys.path.insert(0, {str(files.ROOT)!r})
+import psutil
+from panda_rl import processes
+processes.preload("panda_rl.evaluation")
+while sum(c.memory_info().rss for c in psutil.Process().children()) < 150_000_000:
+    time.sleep(0.1)
+"""
+    command = [sys.executable, "-c", program]  # PyTorch alone takes more than that
+    subprocess.run(command, cwd=tmp_path, timeout=120, check=True)
