@@ -193,9 +193,9 @@ def test_over_a_pipe_it_reaches_the_same_goals(
 ) -> None:
     agent = agents.read(files.AGENTS / f"{name}.zip")
     env = gym.make("PandaReach-v2", control_type=agent.control_type)
-    by_torch = play(agent.policy(env.observation_space, env.action_space), agent.control_type)
+    by_torch, _ = play(agent.policy(env.observation_space, env.action_space), agent.control_type)
     loop = Loop((robot, "-I", LOOP, exported(name), NO_LIMIT))
-    by_loop = play(loop, agent.control_type)
+    by_loop, _ = play(loop, agent.control_type)
     loop.close()
     assert [e.success for e in by_loop] == [e.success for e in by_torch] == [True] * 100
     assert [e.steps_to_goal for e in by_loop] == [e.steps_to_goal for e in by_torch]
