@@ -89,6 +89,7 @@ def make(control_type: str, reward_type: str) -> gym.Env:
 # The recipe with one number changed, most to Stable-Baselines3's default.
 ABLATIONS: dict[str, dict[str, Any]] = {
     "effort_coef 0": {"effort_coef": 0.0},
+    "ent_coef 0": {"ent_coef": 0.0},
     "goal_scale 0 (SB3's input)": {"goal_scale": 0},
     "goal_scale 1": {"goal_scale": 1},
     "gamma 0.99": {"gamma": 0.99},

@@ -1,4 +1,4 @@
-"""What is possible: hand-written controllers, and the fewest steps that joints need.
+"""For comparison: hand-written controllers, and the fewest steps that joints need.
 
 Writes its table to benchmarks/README.md, for comparison with the shipped agents.
 
@@ -119,8 +119,8 @@ def limits(episodes: int = 1000) -> None:
     # The step that brings the hand within 5 cm already has the reward 0.
     best = -np.mean([max(steps - 1, 0) for steps in fewest])
     rows.append(["joints, the bound", "", f"{best:.2f}", "", ""])
-    columns = ["control by hand", "mean return, dense", "sparse", "mean final distance", "worst"]
-    text = f"{report.table(columns, rows)}\n\nOn the shipped agents' own {episodes:,} goals."
+    columns = ["controller", "mean return, dense", "sparse", "mean final distance", "worst"]
+    text = f"{report.table(columns, rows)}\n\nOn the {episodes:,} goals that judge the shipped agents."
     report.insert(ROOT / "benchmarks" / "README.md", "limits", text)
     print(text)
 
