@@ -77,7 +77,7 @@ class Config:
     resume: cli.OptionalPath = None
     """A saved agent to continue training."""
     n_workers: cli.OptionalInt = None
-    """Simulation processes; by default one per core. 0: simulate in this process."""
+    """More processes that simulate; by default one for each further core."""
     render: cli.Flag = False
     """Open a window and watch the policy as it learns."""
     wandb: cli.Flag = False

@@ -92,13 +92,13 @@ def default_run(n_workers: int) -> float:
 
 
 def cores(pairs: int = 3) -> None:
-    """Measure the default run in one process and with one process per core, in turn.
+    """Measure the default run in one process and with a worker on each further core, in turn.
 
     Args:
         pairs: number of pairs of default runs.
     """
     cli.check_range(1, 100, pairs=pairs)
-    here = workers.available_cores()
+    here = workers.available_cores() - 1
     timed = [(default_run(0), default_run(here)) for _ in range(pairs)]
     one, all_cores = (statistics.median(side) for side in zip(*timed, strict=True))
     ratio = statistics.median(alone / together for alone, together in timed)
@@ -106,17 +106,17 @@ def cores(pairs: int = 3) -> None:
     rows = []
     for n in (0, here):
         env = ours.make_env(dataclasses.replace(config, n_workers=n))
-        rows.append([f"{n or 'none'}", f"{learning_rate(env):,.0f}", ""])
+        rows.append([f"{n + 1}", f"{learning_rate(env):,.0f}", ""])
     seconds = step_seconds()
-    for n in (2, 4, 8):
+    for n in (1, 3, 7):
         sleepers = workers.WorkersVecEnv([partial(SleepingReach, seconds)] * config.n_envs, n)
-        rows.append([f"{n}", "", f"{learning_rate(VecMonitor(sleepers)):,.0f}"])
+        rows.append([f"{n + 1}", "", f"{learning_rate(VecMonitor(sleepers)):,.0f}"])
     text = (
         f"The default run, from its start to the table, takes {one:.1f} s in one process and "
-        f"{all_cores:.1f} s with {here} workers on {here} cores: {ratio:.2f} times as fast "
+        f"{all_cores:.1f} s on {here + 1} cores: {ratio:.2f} times as fast "
         f"(medians of {pairs} pairs).\n\n"
-        + report.table(["workers", "steps a second, learning", "projected"], rows)
-        + f"\n\nProjected: with workers that sleep for the {seconds * 1000:.2f} ms of a step "
+        + report.table(["cores", "steps a second, learning", "projected"], rows)
+        + f"\n\nProjected: with environments that sleep for the {seconds * 1000:.2f} ms of a step "
         "instead of simulating. That is what a machine with that many free cores would reach, "
         "if its cores are as fast as these; it was not measured on one."
     )

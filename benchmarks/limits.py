@@ -120,7 +120,9 @@ def limits(episodes: int = 1000) -> None:
     best = -np.mean([max(steps - 1, 0) for steps in fewest])
     rows.append(["joints, the bound", "", f"{best:.2f}", "", ""])
     columns = ["controller", "mean return, dense", "sparse", "mean final distance", "worst"]
-    text = f"{report.table(columns, rows)}\n\nOn the {episodes:,} goals that judge the shipped agents."
+    text = (
+        f"{report.table(columns, rows)}\n\nOn the {episodes:,} goals that judge the shipped agents."
+    )
     report.insert(ROOT / "benchmarks" / "README.md", "limits", text)
     print(text)
 

@@ -2,8 +2,9 @@
 
 PyBullet simulates on one core, and holds Python's global lock while it does. Stable-Baselines3's
 SubprocVecEnv starts a process for each environment. Here each process steps several
-environments in turn, which is faster if there are more environments than cores. PPO learns
-exactly the same either way, because each environment has its own simulator and its own seed.
+environments in turn, and so does the main process instead of waiting, which is faster if there
+are more environments than cores. PPO learns exactly the same either way, because each
+environment has its own simulator and its own seed.
 """
 
 import itertools
@@ -40,13 +41,13 @@ def available_cores() -> int:
 
 
 def spread(n_workers: int | None) -> dict[str, Any]:
-    """Arguments that make ``make_vec_env`` use ``n_workers`` processes.
+    """Arguments that make ``make_vec_env`` use ``n_workers`` processes besides this one.
 
     Args:
-        n_workers: number of processes; None for one per core, 0 to simulate in this process.
+        n_workers: number of processes; None for one on each further core.
     """
     if n_workers is None:
-        n_workers = available_cores() if available_cores() > 1 else 0
+        n_workers = available_cores() - 1
     if n_workers == 0:
         return {}
     return {"vec_env_cls": WorkersVecEnv, "vec_env_kwargs": {"n_workers": n_workers}}
@@ -68,11 +69,11 @@ def check_memory(n_envs: int, n_steps: int) -> None:
 
 
 class WorkersVecEnv(VecEnv):
-    """Stable-Baselines3's DummyVecEnv, spread over ``n_workers`` processes.
+    """Stable-Baselines3's DummyVecEnv, spread over this process and ``n_workers`` others.
 
     Args:
         env_fns: functions that make one environment each, with dictionary observations.
-        n_workers: number of processes; at most one for each environment is started.
+        n_workers: number of other processes, as far as there are environments for them.
 
     Raises:
         WorkerDied: by any method, if a process has died or no longer answers.
@@ -81,19 +82,21 @@ class WorkersVecEnv(VecEnv):
     def __init__(self, env_fns: list[Callable[[], gym.Env]], n_workers: int) -> None:
         if START_METHOD == "forkserver":
             processes.preload("panda_rl.evaluation", "panda_rl.rewards", "panda_rl.env")
-        n_workers = min(n_workers, len(env_fns))
-        bounds = [len(env_fns) * w // n_workers for w in range(n_workers + 1)]
+        n_parts = min(n_workers + 1, len(env_fns))
+        bounds = [len(env_fns) * part // n_parts for part in range(n_parts + 1)]
         self._parts = [slice(*part) for part in itertools.pairwise(bounds)]
         self._workers: list[Process] = []
+        self._own = None
         try:
-            for part in self._parts:
+            for part in self._parts[1:]:
                 work = (_work, CloudpickleWrapper(env_fns[part]))
                 self._workers.append(Process(START_METHOD, *work))
-            spaces = self._answers(seconds=processes.START_SECONDS)[0]
+            self._own = DummyVecEnv(env_fns[self._parts[0]])
+            self._answers(seconds=processes.START_SECONDS)
         except BaseException:
             self.close()
             raise
-        super().__init__(len(env_fns), *spaces)
+        super().__init__(len(env_fns), self._own.observation_space, self._own.action_space)
 
     def reset(self) -> Any:
         if self._seeds[0] is not None:  # this is the first reset after seed()
@@ -102,10 +105,11 @@ class WorkersVecEnv(VecEnv):
         return self._stack(self._ask("reset"))
 
     def step_async(self, actions: np.ndarray) -> None:
-        self._send("step", [(actions[part],) for part in self._parts])
+        self._actions = actions
 
     def step_wait(self) -> Any:
-        observations, rewards, dones, infos = zip(*self._answers(), strict=True)
+        answers = self._ask("step", [(self._actions[part],) for part in self._parts])
+        observations, rewards, dones, infos = zip(*answers, strict=True)
         return (
             self._stack(observations),
             np.concatenate(rewards),
@@ -116,6 +120,9 @@ class WorkersVecEnv(VecEnv):
     def close(self) -> None:
         while self._workers:
             self._workers.pop().close()
+        if self._own:
+            self._own.close()
+            self._own = None
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         return self._ask_some("get_attr", attr_name, indices=indices)
@@ -137,18 +144,24 @@ class WorkersVecEnv(VecEnv):
         """What DummyVecEnv's method ``name`` returns for the environments ``indices``."""
         wanted = list(self._get_indices(indices))
         found: dict[int, Any] = {}
-        for worker, part in zip(self._workers, self._parts, strict=True):
+        for worker, part in zip((None, *self._workers), self._parts, strict=True):
             theirs = [i for i in wanted if part.start <= i < part.stop]
             if theirs:
                 kwargs["indices"] = [i - part.start for i in theirs]
-                self._send(name, [args], kwargs, [worker])
-                answer = self._answers([worker])[0]
+                if worker is None:
+                    answer = getattr(self._own, name)(*args, **kwargs)
+                else:
+                    self._send(name, [args], kwargs, [worker])
+                    answer = self._answers([worker])[0]
                 found |= dict(zip(theirs, answer or theirs, strict=True))  # set_attr returns None
         return [found[i] for i in wanted]
 
     def _ask(self, name: str, args: Sequence[tuple] | None = None) -> list[Any]:
-        self._send(name, args or [()] * len(self._workers))
-        return self._answers()
+        """What DummyVecEnv's method ``name`` returns in each process."""
+        args = args or [()] * len(self._parts)
+        self._send(name, args[1:])
+        own = getattr(self._own, name)(*args[0])
+        return [own, *self._answers()]
 
     def _send(
         self,
@@ -189,7 +202,7 @@ def _work(connection: Connection, env_fns: CloudpickleWrapper) -> None:
     answer: Any
     try:
         envs = DummyVecEnv(env_fns.var)
-        answer = (envs.observation_space, envs.action_space)
+        answer = "ready"
     except Exception as error:
         answer = ExceptionWithTraceback(error, error.__traceback__)
     while True:

@@ -81,20 +81,21 @@ def test_each_environment_is_asked_by_its_own_number() -> None:
     assert env.env_method("add", 0) == [0, 8, 2, 3, 8]
     assert env.env_is_wrapped(gym.Wrapper, indices=[2]) == [False]
     with pytest.raises(ZeroDivisionError, match="it failed") as failure:
-        env.env_method("fail")
+        env.env_method("fail", indices=4)
     assert "in fail" in str(failure.value.__cause__)  # the worker's own traceback
     env.close()
     env.close()
 
 
 def test_an_environment_that_can_not_be_made_raises_here() -> None:
-    with pytest.raises(ZeroDivisionError, match="no such number"):
-        WorkersVecEnv(numbered(0, -1), n_workers=2)
-    assert not multiprocessing.active_children()
+    for numbers in ((0, -1), (-1, 0)):
+        with pytest.raises(ZeroDivisionError, match="no such number"):
+            WorkersVecEnv(numbered(*numbers), n_workers=2)
+        assert not multiprocessing.active_children()
 
 
 def test_processes_are_used_where_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    for cores, given, expected in ((1, None, 0), (4, None, 4), (4, 0, 0), (1, 2, 2)):
+    for cores, given, expected in ((1, None, 0), (4, None, 3), (4, 0, 0), (1, 2, 2)):
         monkeypatch.setattr(workers, "available_cores", lambda cores=cores: cores)
         spread = workers.spread(given)
         assert spread.get("vec_env_kwargs", {"n_workers": 0}) == {"n_workers": expected}
@@ -107,7 +108,7 @@ GONE = {"SIGKILL": "died", "SIGSTOP": "no longer answers"}
 @linux_only
 @pytest.mark.parametrize("name", GONE)
 def test_a_worker_that_is_gone_is_reported(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    env = WorkersVecEnv(numbered(0, 1), n_workers=2)
+    env = WorkersVecEnv(numbered(0, 1, 2), n_workers=2)
     monkeypatch.setattr(processes, "ANSWER_SECONDS", 5)
     _, second = multiprocessing.active_children()
     assert second.pid
