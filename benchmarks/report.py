@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.ticker import NullFormatter
 
 RESULTS = ROOT / "benchmarks" / "results.json"
+VARIANTS = ("ee dense", "joints dense", "ee sparse", "joints sparse")
 COLORS = {
     "this recipe": "#d62728",
     "2022 script": "#1f77b4",
@@ -45,6 +46,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def report() -> None:
     """Write docs/benchmark.png, and README.md's tables of the benchmark and the ablation."""
     everything = json.loads(RESULTS.read_text())
+    everything.sort(key=lambda run: VARIANTS.index(run["variant"]))
     runs = [run for run in everything if run["method"] in COLORS]
     draw(runs, ROOT / "docs" / "benchmark.png")
     insert(ROOT / "README.md", "benchmark", benchmark_block(runs))

@@ -44,7 +44,11 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
         nbclient.exceptions.CellExecutionError: a cell failed.
     """
     client = NotebookClient(
-        notebook, timeout=900, record_timing=False, resources={"metadata": {"path": str(folder)}}
+        notebook,
+        timeout=900,
+        record_timing=False,
+        resources={"metadata": {"path": str(folder)}},
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # no warning about its connection
     )
     # As in an activated environment, so that the output says `python` and not its folder.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))

@@ -191,8 +191,14 @@ def test_no_row_of_the_table_is_folded_at_80_columns(
 
 
 def test_goals_of_training_are_not_called_held_out(capsys: pytest.CaptureFixture[str]) -> None:
-    evaluation.print_table("arm", range(2), [episode()] * 2)
-    assert row(capsys.readouterr().out, "episodes") == "2  (goals for training, seeds from 0)"
+    first = evaluation.CHOOSING_SEED
+    for seed, goals in (
+        (0, "goals for training, seeds from 0"),
+        (first - 1, "goals for training, seeds from 999,999"),
+        (first, "held-out goals, seeds from 1,000,000"),
+    ):
+        evaluation.print_table("arm", range(seed, seed + 2), [episode()] * 2)
+        assert row(capsys.readouterr().out, "episodes") == f"2  ({goals})"
 
 
 def test_steps_to_the_goal_are_of_the_episodes_that_got_there(
