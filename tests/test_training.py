@@ -29,7 +29,6 @@ from tests.conftest import (
 
 import hypothesis
 import hypothesis.strategies as st
-import numpy as np
 import pytest
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -318,4 +317,4 @@ def test_training_that_diverges_is_reported_and_the_last_good_agent_saved(folder
     )
     assert_one_line(result, "diverged", "--learning-rate", f"{RUN}.zip")
     agent = agents.read(files.AGENTS / f"{RUN}.zip")
-    assert all(np.isfinite(tensor).all() for tensor in agent.weights.values())
+    assert all(tensor.isfinite().all() for tensor in agent.weights.values())
