@@ -181,7 +181,6 @@ def summary(episodes: Sequence[Episode]) -> dict[str, Any]:
         return float(np.mean([getattr(episode, name) for episode in episodes]))
 
     return {
-        "episodes": len(episodes),
         "success_rate": successes / len(episodes),
         "success_interval": (float(interval.low), float(interval.high)),
         "mean_dense_return": mean("dense_return"),
