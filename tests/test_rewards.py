@@ -12,7 +12,7 @@ def test_an_action_costs_its_squared_length_as_the_robot_clips_it() -> None:
     penalized = EffortPenalty(gym.make("PandaReach-v2", reward_type="dense"), coef=0.5)
     for env in (plain, penalized):
         env.reset(seed=0)
-    for action in ([0.5, -1.0, 0.0], [3.0, 0.0, 0.0]):
+    for action in ([0.5, -1.0, 0.0], [3.0, -2.0, 0.0]):
         expected = plain.step(np.array(action, np.float32))
         observation, reward, *rest = penalized.step(np.array(action, np.float32))
         effort = sum(min(abs(a), 1.0) ** 2 for a in action)
