@@ -57,7 +57,7 @@ def save(model: BaseAlgorithm, path: Path, config: dict[str, Any]) -> None:
     with zipfile.ZipFile(contents, "a") as archive:
         archive.writestr("config.json", json.dumps(config))
     with files.replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(contents.getbuffer())
+        file.write(contents.getvalue())
         file.flush()
         os.fsync(file.fileno())
 
