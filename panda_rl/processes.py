@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import multiprocessing
 import os
+import pickle
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -45,7 +46,8 @@ class Process:
 
     def send(self, message: object) -> None:
         """Raises OSError if the process is gone."""
-        self.connection.send(message)
+        # Not send(): if that fails, Python 3.13 prints a BufferError when it exits.
+        self.connection.send_bytes(pickle.dumps(message))
 
     def receive(self, seconds: float) -> Any:
         """The next message.
