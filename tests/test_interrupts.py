@@ -29,6 +29,10 @@ def start(clone: Path, *arguments: str, script: str = "train") -> subprocess.Pop
     )
 
 
+def group(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
 def wait_for_events(clone: Path, updates: int = 3) -> None:
     """Until the run has made some updates."""
     folder = clone / "runs" / RUN
@@ -69,7 +73,7 @@ def test_a_stopped_run_is_saved_and_goes_on(run: Run, clone: Path, number: signa
 def test_a_killed_run_leaves_a_whole_agent_and_no_process(clone: Path) -> None:
     process = start(clone, *LONG)
     wait_for_events(clone)
-    children = psutil.Process(process.pid).children(recursive=True)
+    children = group(process)
     assert len(children) >= 4  # those that simulate, for training and for evaluation
     process.kill()
     process.communicate(timeout=60)
@@ -111,10 +115,6 @@ def wait_for_line(process: subprocess.Popen[str], words: str) -> None:
         if words in line:
             return
     raise AssertionError(f"it never said {words!r}: {process.communicate()[1]}")
-
-
-def group(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children(recursive=True)
 
 
 @linux_only

@@ -4,8 +4,9 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+from panda_rl import files
 from tests import screens
-from tests.conftest import ROOT, Run, eventually, need
+from tests.conftest import Run, eventually, need
 
 import numpy as np
 import PIL.Image
@@ -14,7 +15,6 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 pytestmark = pytest.mark.slow
-SHIPPED = sorted(path.stem for path in (ROOT / "rl-trained-agents").glob("PandaReach*[a-z].zip"))
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def wait(browser: webdriver.Chrome, script: str) -> None:
 def test_the_shipped_curves_are_drawn_at_once(clone: Path, browser: webdriver.Chrome) -> None:
     with screens.tensorboard(clone / "runs") as address:
         browser.get(address + "#timeseries")
-        for run in SHIPPED:
+        for run in files.SHIPPED:
             wait(browser, f"document.body.innerText.includes('{run}')")
         wait(browser, "document.body.innerText.includes('/success_rate')")
         wait(browser, "document.querySelector('line-chart') !== null")
