@@ -69,7 +69,7 @@ class Config:
     """Decay rate of Adam's average of squared gradients."""
     goal_scale: float = 8.0
     """Scale of the goal-vector input (1/m). 0: Stable-Baselines3's own input."""
-    effort_coef: float = 3e-4
+    effort_coef: float = 3e-3
     """Effort penalty: the reward lost for an action of length 1."""
 
     name: cli.OptionalStr = None
@@ -93,7 +93,8 @@ class Config:
 #   log_std_init: seven joints, or a sparse reward, need less exploration noise.
 #   ent_coef: once at the goal, nothing but noise makes a sparse reward favour its middle.
 #   vf_coef: with 0.5, some joints runs get stuck at 95% of the goals.
-#   effort_coef: joints that are not needed to reach a point drift unless moving has a cost.
+#   effort_coef: what costs nothing chatters (ee) or drifts (joints). A sparse reward forgives
+#     more of it, so the cost must be higher.
 RECIPES = {
     ("ee", "dense"): Config(),
     ("joints", "dense"): Config(
@@ -104,7 +105,6 @@ RECIPES = {
         gamma=0.7,
         log_std_init=-0.5,
         vf_coef=0.1,
-        effort_coef=3e-3,
     ),
     ("ee", "sparse"): Config(
         reward_type="sparse",

@@ -21,17 +21,21 @@ from pathlib import Path
 from typing import Any
 
 import panda_reach_train_agent as ours
+from benchmarks import report
 from panda_rl import agents, cli, configs, evaluation
 from panda_rl.errors import UsageError
 from panda_rl.files import ROOT
 
-import rich.box
-import rich.console
 import rich.progress
-import rich.table
 from stable_baselines3.common.logger import configure
 
-MEASURED = ("success_rate", "mean_final_distance", "worst_final_distance", "mean_effort")
+MEASURED = (
+    "success_rate",
+    "mean_final_distance",
+    "worst_final_distance",
+    "mean_effort",
+    "mean_action_change",
+)
 EXCLUDED = [".git", "docs", "runs", "rl-trained-agents", "tests", "benchmarks/study"]
 
 
@@ -97,6 +101,7 @@ def study(
     episodes: int = 100,
     workers: cli.OptionalInt = None,
     address: cli.OptionalStr = None,
+    to_readme: cli.Flag = False,
 ) -> None:
     """Train with each change of the recipe on each variant, several seeds, all at once.
 
@@ -109,6 +114,7 @@ def study(
         episodes: number of goals for choosing that judge each agent.
         workers: runs at a time on this machine; by default one per core.
         address: a Ray cluster to run on; its machines need requirements.txt installed.
+        to_readme: write the table to benchmarks/README.md, too.
 
     Raises:
         SystemExit: some runs failed; the next start tries them again.
@@ -162,20 +168,35 @@ def study(
             unfinished.replace(results_file)
             progress.advance(bar)
     ray.shutdown()
-    report({name: results[name] for name in runs if name in results})
+    text = table({name: results[name] for name in runs if name in results})
+    if to_readme:
+        report.insert(ROOT / "benchmarks" / "README.md", "study", text)
+    print(text)
     if failed:
         sys.exit(1)
 
 
-def report(results: dict[str, Any]) -> None:
-    """Print the means over the seeds."""
-    names = rich.table.Column("means over seeds", overflow="fold")
-    table = rich.table.Table(names, "runs", *MEASURED, "seconds", box=rich.box.SIMPLE)
+def table(results: dict[str, Any]) -> str:
+    """The means over the seeds, and the worst of them, as a Markdown table."""
+    rows = []
     for group in dict.fromkeys(name.rsplit("_", 1)[0] for name in results):
         same = [result for name, result in results.items() if name.rsplit("_", 1)[0] == group]
-        means = (statistics.fmean(run[key] for run in same) for key in (*MEASURED, "seconds"))
-        table.add_row(group, str(len(same)), *(f"{mean:.4g}" for mean in means))
-    rich.console.Console(highlight=False).print(table)
+        mean = {key: statistics.fmean(run[key] for run in same) for key in MEASURED}
+        rows.append(
+            [
+                group,
+                str(len(same)),
+                f"{mean['success_rate']:.1%}",
+                f"{min(run['success_rate'] for run in same):.1%}",
+                f"{mean['mean_final_distance'] * 1000:.1f} mm",
+                f"{max(run['worst_final_distance'] for run in same) * 1000:.1f} mm",
+                f"{mean['mean_effort']:.3f}",
+                f"{mean['mean_action_change']:.3f}",
+            ]
+        )
+    columns = "agents, runs, success rate, lowest, mean final distance, worst"
+    columns += ", mean effort, mean change of action"
+    return report.table(columns.split(", "), rows)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,13 @@ from ray.cluster_utils import Cluster
 pytestmark = pytest.mark.slow
 
 
-def study(folder: Path, *arguments: str, steps: int = 512) -> subprocess.Popen[str]:
+def study(
+    folder: Path, *arguments: str, steps: int = 512, cwd: Path = ROOT
+) -> subprocess.Popen[str]:
     short = ("--episodes", "2", "--first-seed", "0", "--changes", f"total_timesteps={steps}")
     return subprocess.Popen(
         [sys.executable, "-m", "benchmarks.study", "--folder", folder, *short, *arguments],
-        cwd=ROOT,
+        cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -100,13 +102,22 @@ def test_a_study_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     assert results(folder).items() >= before.items()  # with their seconds: not run again
 
 
-def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_run_that_fails_is_reported_and_the_others_go_on(clone: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "benchmarks", clone / "benchmarks")
     changes = ("--changes", "total_timesteps=512", "total_timesteps=512,learning_rate=900")
-    process = study(tmp_path / "study", "--seeds", "1", *changes)
+    process = study(tmp_path / "study", "--seeds", "2", *changes, "--to-readme", cwd=clone)
     output, errors = process.communicate(timeout=600)
     assert process.returncode == 1, output + errors
     assert "learning_rate=900_seed=0 failed: " in output
-    check(tmp_path / "study", 1)
+    check(tmp_path / "study", 2)
+
+    runs = results(tmp_path / "study").values()
+    row = next(line for line in output.splitlines() if line.startswith("| ee_dense"))
+    _, count, _, lowest, _, worst, *_ = row.strip("| ").split(" | ")
+    assert count == "2"
+    assert lowest == f"{min(run['success_rate'] for run in runs):.1%}"
+    assert worst == f"{max(run['worst_final_distance'] for run in runs) * 1000:.1f} mm"
+    assert row in (clone / "benchmarks" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
