@@ -19,8 +19,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 SHIPPED = {
     "PandaReach_PPO_v2_ee_dense": "--total-timesteps 102400 --effort-coef 0.0003 --ent-coef 0.006",
     "PandaReach_PPO_v2_joints_dense": "--total-timesteps 61440",
-    "PandaReach_PPO_v2_ee_sparse": "--total-timesteps 61440 --effort-coef 0.02 --ent-coef 0.06",
-    "PandaReach_PPO_v2_joints_sparse": "--total-timesteps 51200",
+    "PandaReach_PPO_v2_ee_sparse": (
+        "--total-timesteps 102400 --effort-coef 0.07 --ent-coef 0.1 --seed 1"
+    ),
+    "PandaReach_PPO_v2_joints_sparse": "--total-timesteps 102400 --ent-coef 0.04 --seed 1",
 }
 
 
