@@ -27,10 +27,10 @@ COMPILER = re.compile(r"(.*-)?(cc|c\+\+|[cg]\+\+|c89|c99|gcc|clang|clang\+\+|tcc
 
 
 def installs(pythons: tuple[str, ...] = PYTHONS, uv: bool = True) -> None:
-    """Time a fresh installation with each Python's pip, and a first run with uv.
+    """Time a fresh installation with each Python's pip, with today's, and a first run with uv.
 
     Args:
-        pythons: names of the interpreters.
+        pythons: names of the interpreters; today's pip runs on the last of them.
         uv: also time `uv run`.
     """
     missing = [name for name in [*pythons, *["uv"] * uv] if not shutil.which(name)]
@@ -41,8 +41,8 @@ def installs(pythons: tuple[str, ...] = PYTHONS, uv: bool = True) -> None:
         folder = Path(name)
         subprocess.run(["git", "clone", "--quiet", ROOT, folder / "clone"], check=True)
         environment = without_compiler(folder / "bin") | {"UV_CACHE_DIR": str(folder / "cache")}
-        for python in pythons:
-            rows.append(with_pip(python, folder, environment))
+        for python, newest in [*((python, False) for python in pythons), (pythons[-1], True)]:
+            rows.append(with_pip(python, folder, environment, newest))
             cli.say(" ".join(rows[-1]))
         if uv:
             seconds = run(UV, folder / "clone", environment)
@@ -68,12 +68,14 @@ def without_compiler(tools: Path) -> dict[str, str]:
     return os.environ | {"PATH": str(tools), "CC": "false", "CXX": "false"}
 
 
-def with_pip(name: str, folder: Path, environment: dict[str, str]) -> list[str]:
-    """The table's row for a fresh environment of this Python."""
+def with_pip(name: str, folder: Path, environment: dict[str, str], newest: bool) -> list[str]:
+    """The table's row for a fresh environment of this Python, with its own pip or the newest."""
     venv = folder / ".venv"
     shutil.rmtree(venv, ignore_errors=True)
     run(f"{Path(shutil.which(name) or name).resolve()} -m venv {venv}", folder, environment)
     python = str(venv / "bin" / "python")
+    if newest:
+        run(f"{python} -m pip install --quiet --upgrade pip", folder, environment)
     seconds = run(f"{python} -m {PIP} --quiet --no-cache-dir", folder, environment)
     run(f"{python} -m pip check", folder, environment)
     run(f"{python} clone/panda_reach_random_agent.py --episodes 1", folder, environment)

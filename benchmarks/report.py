@@ -29,12 +29,12 @@ Result = dict[str, Any]
 
 def insert(path: Path, name: str, text: str) -> None:
     """Replace the text between the two comments named ``name``."""
-    before = path.read_text()
+    before = path.read_text("utf-8")
     pattern = rf"(<!-- {name}:.*?-->\n).*?(<!-- end of {name} -->)"
     after, count = re.subn(pattern, lambda m: f"{m[1]}\n{text}\n\n{m[2]}", before, flags=re.S)
     if count != 1:
         raise ValueError(f"{path} has no place for {name}")
-    path.write_text(after)
+    path.write_text(after, "utf-8")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -7,12 +7,14 @@ are more environments than cores. PPO learns exactly the same either way, becaus
 environment has its own simulator and its own seed.
 """
 
+import contextlib
 import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
+from pathlib import Path
 from typing import Any
 
 from panda_rl import processes
@@ -31,6 +33,8 @@ BYTES_PER_ENV = 91_000_000
 """A PyBullet simulator with the Panda in it, as measured on Linux."""
 BYTES_PER_STEP = 200
 """In the rollout buffer: at most 12 + 7 + 5 float32, and as much again while it is shuffled."""
+CGROUP = Path("/sys/fs/cgroup")
+"""Where Linux shows the limits of a container."""
 
 
 def available_cores() -> int:
@@ -53,13 +57,22 @@ def spread(n_workers: int | None) -> dict[str, Any]:
     return {"vec_env_cls": WorkersVecEnv, "vec_env_kwargs": {"n_workers": n_workers}}
 
 
+def available_memory() -> int:
+    """The bytes that this process can still get."""
+    available = psutil.virtual_memory().available
+    for file in ("memory.max", "memory/memory.limit_in_bytes"):  # a container's, cgroups 2 and 1
+        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+            available = min(available, int((CGROUP / file).read_text()))
+    return available
+
+
 def check_memory(n_envs: int, n_steps: int) -> None:
     """Raises UsageError if ``n_envs`` environments and their rollout don't fit into memory.
 
     Without this check the kernel would kill the process without a message.
     """
     needed = n_envs * (BYTES_PER_ENV + n_steps * BYTES_PER_STEP)
-    available = psutil.virtual_memory().available
+    available = available_memory()
     if needed > available:
         raise UsageError(
             f"--n-envs {n_envs} with --n-steps {n_steps} needs about "

@@ -248,5 +248,6 @@ for thread in threads: thread.start()
 for thread in threads: thread.join()
 print("still here", flush=True)
 """
-    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True)
-    assert (result.stdout, result.stderr, result.returncode) == (b"still here\n", b"", 0)
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (result.stdout, result.stderr, result.returncode) == ("still here\n", "", 0)

@@ -1,6 +1,7 @@
 """An agent as ONNX: the same actions, and the loop of docs/ROBOT.md as a robot would run it."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -47,7 +48,9 @@ def robot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     folder = tmp_path_factory.mktemp("robot")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    (site,) = folder.glob("lib/python*/site-packages")
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    code = "import sysconfig; print(sysconfig.get_path('platlib'))"
+    site = Path(subprocess.check_output([python, "-c", code], text=True).strip())
     left, done = ["onnxruntime", "numpy"], set[str]()
     while left:
         package = distribution(left.pop())
@@ -61,7 +64,7 @@ def robot(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for requirement in map(Requirement, package.requires or ()):
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
                 left.append(requirement.name)
-    return folder / "bin" / "python"
+    return python
 
 
 def answer(robot: Path, path: Path, *lines: str, speed: float = NO_LIMIT) -> tuple[list, str]:

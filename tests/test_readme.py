@@ -1,5 +1,6 @@
 """What the README says, done as it says."""
 
+import os
 import re
 import subprocess
 import sys
@@ -41,5 +42,6 @@ def test_what_it_links_to_is_there() -> None:
 
 def test_pictures_name_the_packages_that_are_missing() -> None:
     command = [sys.executable, "-m", "docs.make_pictures"]
-    result = subprocess.run(command, cwd=ROOT, env={"PATH": ""}, capture_output=True, text=True)
+    env = os.environ | {"PATH": ""}
+    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert_one_line(result, "apt install xvfb chromium chromium-driver")

@@ -155,6 +155,20 @@ def test_more_environments_than_memory_are_refused_in_one_line(
     workers.check_memory(n_envs=8, n_steps=128)
 
 
+@pytest.mark.parametrize("file", ["memory.max", "memory/memory.limit_in_bytes"])
+def test_a_containers_limit_counts(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "CGROUP", tmp_path)
+    machine = workers.available_memory()
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("500000000\n")
+    assert workers.available_memory() == 500_000_000
+    assert_one_line(call_train("--n-envs", 64), "0.5 GB is available")
+    (tmp_path / file).write_text("max\n")  # no limit
+    assert workers.available_memory() == pytest.approx(machine, rel=0.5)
+
+
 @linux_only
 def test_the_server_imports_once_for_all_wherever_the_program_runs(tmp_path: Path) -> None:
     program = f"""
