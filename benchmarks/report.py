@@ -113,11 +113,11 @@ def ablation_block(runs: list[Result]) -> str:
         for variant in variants:
             same = [r for r in runs if (r["method"], r["variant"]) == (method, variant)]
             steps = [f"{r['steps']:,}" if r["solved"] else "-" for r in same[:seeds]]
-            row.append(" ".join(steps) or "as it is")
+            row.append(" ".join(steps))
         rows.append(row)
     return table(["change", *variants], rows) + (
         "\n\nSteps to solved for the seeds 0, 1, ...; `-` where a run was not solved by its last "
-        "step; as it is: no change in this variant."
+        "step; empty where the change is none in this variant, or was not run."
     )
 
 
