@@ -92,7 +92,7 @@ class Config:
 #     an update should average over.
 #   log_std_init: seven joints, or a sparse reward, need less exploration noise.
 #   ent_coef: once at the goal, nothing but noise makes a sparse reward favour its middle.
-#   vf_coef: with 0.5, some joints runs get stuck at 95% of the goals.
+#   vf_coef: with 0.5 and no effort penalty, some joints runs got stuck at 95% of the goals.
 #   effort_coef: what costs nothing chatters (ee) or drifts (joints). A sparse reward forgives
 #     more of it, so the cost must be higher.
 RECIPES = {
