@@ -61,7 +61,7 @@ def test_an_episode_is_panda_gyms(control_type: str, reward_type: str) -> None:
     theirs.unwrapped.sim.set_base_pose("target", goal, np.array([0, 0, 0, 1]))
     rng = np.random.default_rng(0)
     for step in range(1, 51):
-        action = rng.uniform(-1, 1, env.action_space.shape).astype(np.float32)
+        action = np.asarray(rng.uniform(-1, 1, env.action_space.shape), np.float32)
         observation, reward, terminated, truncated, info = env.step(action)
         their_observation, their_reward, done, their_info = theirs.step(action)
         for name, value in their_observation.items():
