@@ -41,9 +41,10 @@ def installs(pythons: tuple[str, ...] = PYTHONS, uv: bool = True) -> None:
         folder = Path(name)
         subprocess.run(["git", "clone", "--quiet", ROOT, folder / "clone"], check=True)
         environment = without_compiler(folder / "bin") | {"UV_CACHE_DIR": str(folder / "cache")}
-        for python, newest in [*((python, False) for python in pythons), (pythons[-1], True)]:
-            rows.append(with_pip(python, folder, environment, newest))
-            cli.say(" ".join(rows[-1]))
+        for newest, names in ((False, pythons), (True, pythons[-1:])):
+            for python in names:
+                rows.append(with_pip(python, folder, environment, newest))
+                cli.say(" ".join(rows[-1]))
         if uv:
             seconds = run(UV, folder / "clone", environment)
             rows.append(["uv", f"`{UV}`", f"{duration(seconds)}, training included", "", ""])
