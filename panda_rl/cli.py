@@ -46,8 +46,6 @@ def run(function: Callable[..., Any], parse: Callable[[list[str]], Any] | None =
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name can be any bytes
-    if isinstance(sys.stderr, io.TextIOWrapper):
-        sys.stderr.reconfigure(errors="backslashreplace")
     words = sys.argv[1:]
     try:
         if parse:
@@ -122,7 +120,7 @@ def _columns(width: int) -> Any:
 
 def _in_one_line(box: str) -> str:
     """tyro's error message, which it prints as a box of several lines."""
-    words = " ".join(re.sub(r"─+[^│]*|[│╭╮╰╯]", " ", box.split("╮", 1)[-1]).split())
+    words = " ".join(re.sub(r"─+[^│]*|[│╭╮╰╯]", " ", box).split())
     # tyro explains a wrong number in terms of Python's types, such as "Error parsing --gamma:
     # could not convert string to float: 0,9 Argument helptext: --gamma FLOAT ...".
     number = re.match(

@@ -5,6 +5,7 @@ import functools
 import inspect
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import panda_reach_random_agent
 import panda_reach_test_agent
 import panda_reach_train_agent
 from panda_rl import agents, cli, configs
+from panda_rl.errors import UsageError
 from tests.conftest import ROOT, RUN, assert_one_line, call, linux_only
 
 import hypothesis
@@ -104,6 +106,45 @@ def test_stdout_may_be_closed_or_full(clone: Path) -> None:
             ["bash", "-c", f"{command} {end}"], stderr=subprocess.PIPE, text=True, timeout=300
         )
         assert (result.returncode, len(result.stderr.splitlines())) == (code, lines), result.stderr
+
+
+def test_an_error_is_one_line_of_plain_text() -> None:
+    def wrong() -> None:
+        raise UsageError("no agent\nin ä\x1b[2J")
+
+    result = call(wrong)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "wrong.py: no agent in ä\\x1b[2J\n"
+
+
+def test_any_text_is_printed_at_once() -> None:
+    code = "import os; from panda_rl import cli; "
+    code += "cli.run(lambda: (cli.say(os.environ['TEXT']), os.kill(os.getpid(), 9)))"
+    environment = os.environ | {"PYTHONUNBUFFERED": "", "PYTHONIOENCODING": "cp1252"}
+    environment["TEXT"] = "arm \udcff ─"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
+    assert (result.stdout.split(b"\n")[0], result.stderr) == (b"arm \\udcff \\u2500", b"")
+
+
+def test_a_command_can_be_pasted_into_a_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    inside, outside = tmp_path / "a $b's.zip", Path(sys.executable)
+    line = cli.command("python", "-c", "import sys; print(sys.argv[1:])", inside, outside)
+    result = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=300)
+    assert result.stdout == f"{[inside.name, str(outside)]}\n", result.stderr
+
+
+@linux_only
+def test_a_command_is_short_if_the_shell_finds_this_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    python = Path(sys.executable).with_name("python")
+    for path, word in (str(python.parent), "python"), ("", str(python)):
+        monkeypatch.setenv("PATH", path)
+        assert shlex.split(cli.command("python", "x")) == [word, "x"]
 
 
 # ------------------------------------------------------------------ a real terminal
