@@ -96,7 +96,9 @@ class RecordEpisode(gym.Wrapper):
         )
 
 
-def make_env(control_type: str, n_workers: int | None = None, n_envs: int = 4) -> VecEnv:
+def make_env(
+    control_type: str, n_workers: int | None = None, n_envs: int = workers.EVALUATION_ENVS
+) -> VecEnv:
     """Environments for ``evaluate``. For ``n_workers``, see ``workers.spread``."""
     return make_vec_env(
         "PandaReach-v2",

@@ -33,6 +33,8 @@ BYTES_PER_ENV = 91_000_000
 """A PyBullet simulator with the Panda in it, as measured on Linux."""
 BYTES_PER_STEP = 200
 """In the rollout buffer: at most 12 + 7 + 5 float32, and as much again while it is shuffled."""
+EVALUATION_ENVS = 4
+"""Environments for evaluations. A training run has them beside its own."""
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux shows the limits of a container."""
 
@@ -67,11 +69,11 @@ def available_memory() -> int:
 
 
 def check_memory(n_envs: int, n_steps: int) -> None:
-    """Raises UsageError if ``n_envs`` environments and their rollout don't fit into memory.
+    """Raises UsageError if a run with ``n_envs`` environments doesn't fit into memory.
 
     Without this check the kernel would kill the process without a message.
     """
-    needed = n_envs * (BYTES_PER_ENV + n_steps * BYTES_PER_STEP)
+    needed = (n_envs + EVALUATION_ENVS) * BYTES_PER_ENV + n_envs * n_steps * BYTES_PER_STEP
     available = available_memory()
     if needed > available:
         raise UsageError(
