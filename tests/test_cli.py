@@ -19,7 +19,7 @@ import panda_reach_test_agent
 import panda_reach_train_agent
 from panda_rl import agents, cli, configs
 from panda_rl.errors import UsageError
-from tests.conftest import ROOT, RUN, assert_one_line, call, linux_only
+from tests.conftest import ROOT, RUN, assert_one_line, call, call_train, linux_only
 
 import hypothesis
 import hypothesis.strategies as st
@@ -101,11 +101,28 @@ def test_a_reader_that_goes_away_is_no_error(clone: Path) -> None:
 @linux_only
 def test_stdout_may_be_closed_or_full(clone: Path) -> None:
     command = f"{sys.executable} '{clone}/panda_reach_random_agent.py' --episodes 1"
-    for end, code, lines in (">&-", 0, 0), (">/dev/full", 2, 1):
+    full = "panda_reach_random_agent.py: cannot write any more: No space left on device\n"
+    for end, code, words in (">&-", 0, ""), (">/dev/full", 2, full):
         result = subprocess.run(
             ["bash", "-c", f"{command} {end}"], stderr=subprocess.PIPE, text=True, timeout=300
         )
-        assert (result.returncode, len(result.stderr.splitlines())) == (code, lines), result.stderr
+        assert (result.returncode, result.stderr) == (code, words)
+
+
+@pytest.mark.parametrize(
+    ("words", "limits"),
+    [
+        (("--n-envs", 0), "--n-envs is 0, but must be from 1 to 1,000"),
+        (("--clip-range", 0), "--clip-range is 0.0, but must be from 1e-06 to 1,000"),
+    ],
+)
+def test_a_number_out_of_range_is_told_its_limits(words: tuple, limits: str) -> None:
+    assert_one_line(call_train(*words), f"train.py: {limits}\n")
+
+
+def test_h_is_short_for_help() -> None:
+    assert call_train("-h").stdout.startswith("usage: train.py [-h]")
+    assert call_train("-h").stdout == call_train("--help").stdout
 
 
 def test_an_error_is_one_line_of_plain_text() -> None:
