@@ -84,7 +84,7 @@ class LiveEvaluation(BaseCallback):
     def _on_training_start(self) -> None:
         # TensorBoard shows hyperparameters only together with a metric.
         hparam = HParam(configs.saved(self.config), dict.fromkeys(self.TAGS, 0.0))
-        self.logger.record("hparams", hparam, exclude=("stdout", "log", "json", "csv"))
+        self.logger.record("hparams", hparam)
 
     def _on_rollout_start(self) -> None:  # the policy has just been updated
         if self.num_timesteps >= self._next:
@@ -110,8 +110,7 @@ class LiveEvaluation(BaseCallback):
         success, distance = result["success_rate"], result["mean_final_distance"]
         for tag, value in zip(self.TAGS, (success, distance), strict=True):
             self.logger.record(tag, value)
-        picture = Image(np.hstack(strip), "HWC")  # (160, 1200, 3)
-        self.logger.record("eval/episode", picture, exclude=("stdout", "log", "json", "csv"))
+        self.logger.record("eval/episode", Image(np.hstack(strip), "HWC"))  # (160, 1200, 3)
         self.logger.dump(self.num_timesteps)
         cli.say(
             f"{self.num_timesteps:>9,}/{self.config.total_timesteps:,} steps: "
