@@ -117,7 +117,7 @@ def ablation_block(runs: list[Result]) -> str:
         rows.append(row)
     return table(["change", *variants], rows) + (
         "\n\nSteps to solved for the seeds 0, 1, ...; `-` where a run was not solved by its last "
-        "step; empty where the change is none in this variant, or was not run."
+        "step; empty where the change is none in this variant."
     )
 
 
