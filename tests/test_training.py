@@ -59,6 +59,12 @@ def test_the_default_run_reaches_the_goals(run: Run, clone: Path) -> None:
     }
     for last in (logged.Scalars("eval/success_rate")[-1], logged.Images("eval/episode")[-1]):
         assert last.step == data["num_timesteps"] == 20_480  # the end was not left out
+    lines = re.findall("(.*) steps: (.*)% of the goals reached, (.*) mm off", result.stdout)
+    steps, success, distance = lines[-1]
+    assert steps.split() == ["20,480/20,480"]
+    means = [logged.Scalars(f"eval/{name}")[-1] for name in ("success_rate", "mean_final_distance")]
+    assert float(success) == pytest.approx(means[0].value * 100, abs=0.6)
+    assert float(distance) == pytest.approx(means[1].value * 1000, abs=0.06)
     assert f"{RUN}.zip" in result.stdout.split("Watch it:")[1]
 
     # The command it prints plays the agent, on the same goals, to the same table.
@@ -308,6 +314,18 @@ def test_any_numbers_are_refused_or_train(flags: dict[str, Any]) -> None:
     except ValueError as error:  # callbacks.Saving makes a UsageError of it
         assert "Expected parameter" in str(error)
     env.close()
+
+
+def test_a_bug_keeps_its_traceback_and_the_agent_is_saved(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(episodes: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(evaluation, "summary", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        call_train(*SHORT, "--n-workers", 0)
+    assert agents.read(files.AGENTS / f"{RUN}.zip").num_timesteps == 0
 
 
 def test_training_that_diverges_is_reported_and_the_last_good_agent_saved(folders: Path) -> None:
