@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import panda_reach_train_agent as script
-from panda_rl import agents, callbacks, configs, files
+from panda_rl import agents, callbacks, configs, evaluation, files
 from panda_rl.errors import UsageError
 from tests.conftest import (
     RUN,
