@@ -271,11 +271,13 @@ def stride_0(shape: torch.Size) -> torch.Tensor:
     return torch.zeros(()).expand(shape)
 
 
-def with_moments(tmp_path: Path, change: Callable[[torch.Tensor], object]) -> Path:
+def with_moments(
+    tmp_path: Path, change: Callable[[torch.Tensor], object], name: str = "exp_avg"
+) -> Path:
     """The shipped agent, with what Adam remembers of each gradient changed."""
     optimizer = loaded("policy.optimizer.pth")
     for moments in optimizer["state"].values():
-        moments["exp_avg"] = change(moments["exp_avg"])
+        moments[name] = change(moments[name])
     return rezip(tmp_path / "optimizer.zip", policy_optimizer_pth=saved(optimizer))
 
 
@@ -307,6 +309,7 @@ STRANGE: dict[str, Callable[[torch.Tensor], object]] = {
     "without memory": lambda tensor: tensor.to("meta"),
     "float16": torch.Tensor.half,
     "whole numbers": torch.Tensor.int,
+    "of another shape": lambda tensor: tensor[..., :1],
     "empty": lambda tensor: tensor[:0],
     "a number": lambda tensor: 1.0,
     "a list": torch.Tensor.tolist,
@@ -315,9 +318,10 @@ STRANGE: dict[str, Callable[[torch.Tensor], object]] = {
 
 @pytest.mark.parametrize("change", STRANGE)
 def test_strange_tensors_are_refused(tmp_path: Path, default_model: PPO, change: str) -> None:
-    agent = with_moments(tmp_path, STRANGE[change])
-    with pytest.raises(UsageError, match="another kind"):
-        agents.restore(default_model, agents.read(agent))
+    for name in ("exp_avg", "exp_avg_sq"):
+        agent = with_moments(tmp_path, STRANGE[change], name)
+        with pytest.raises(UsageError, match="another kind"):
+            agents.restore(default_model, agents.read(agent))
     name = "mlp_extractor.value_net.2.weight"
     agent = with_weights(tmp_path, **{name: STRANGE[change](loaded("policy.pth")[name])})
     with pytest.raises(UsageError, match="not an agent"):
