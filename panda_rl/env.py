@@ -125,6 +125,10 @@ class PandaReachEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
             self._simulation = gym.make(
                 "PandaReach-v2", reward_type=reward_type, control_type=control_type
             ).unwrapped
+        # By default Bullet handles contacts in an order that can depend on memory addresses, and
+        # with it the last digits of the hand's position. This sorts them.
+        engine = self._simulation.sim.physics_client
+        engine.setPhysicsEngineParameter(deterministicOverlappingPairs=1)
         if render_mode == "human":
             self._window = Window()
         self.action_space = _to_gymnasium(self._panda.action_space)
