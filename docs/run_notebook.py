@@ -28,6 +28,8 @@ def run_notebook() -> None:
         clone = Path(folder)
         listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True)
         for file in filter(None, listed.split("\0")):
+            if not (ROOT / file).exists():  # deleted, and not yet committed
+                continue
             (clone / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / file, clone / file)
         notebook = nbformat.read(NOTEBOOK, as_version=4)
