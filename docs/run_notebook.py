@@ -25,18 +25,21 @@ NOTEBOOK = ROOT / "docs" / "panda_reach.ipynb"
 def run_notebook() -> None:
     """Run the notebook and store it with its outputs."""
     with tempfile.TemporaryDirectory() as folder:
-        clone = Path(folder)
-        listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True)
-        for file in filter(None, listed.split("\0")):
-            if not (ROOT / file).exists():  # deleted, and not yet committed
-                continue
-            (clone / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / file, clone / file)
+        copy_tracked(Path(folder))
         notebook = nbformat.read(NOTEBOOK, as_version=4)
-        execute(notebook, clone / "docs")
+        execute(notebook, Path(folder) / "docs")
     notebook.metadata["language_info"] = {"name": "python"}  # any Python will do
     notebook.metadata["executed"] = digest(notebook)
     nbformat.write(notebook, NOTEBOOK)
+
+
+def copy_tracked(folder: Path, *paths: str) -> None:
+    """Copy what git tracks, all of it or what is in ``paths``, to ``folder``."""
+    listed = subprocess.check_output(["git", "ls-files", "-z", *paths], cwd=ROOT, text=True)
+    for file in filter(None, listed.split("\0")):
+        if (ROOT / file).exists():  # not if it was deleted a moment ago
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, folder / file)
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, SupportsFloat
 
+from panda_rl import interrupts
 from panda_rl.window import Window, require_display
 
 import gymnasium
@@ -37,10 +38,12 @@ def quiet() -> Iterator[None]:
 
     PyBullet's C code prints its build time, panda-gym's options and messages from its threads.
     Python's ``redirect_stdout`` does not reach those. File descriptors belong to the whole
-    process, so only one thread at a time may redirect them.
+    process, so only one thread at a time may redirect them. Ctrl-C and SIGTERM wait until the
+    block ends: what they print would be lost, and a client of PyBullet that is half made
+    would print a traceback.
     """
     flush_c = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None).fflush
-    with _QUIET:
+    with _QUIET, interrupts.held_back():
         saved: dict[int, int] = {}
         for stream in filter(None, (sys.stdout, sys.stderr)):  # None if it was closed
             with contextlib.suppress(OSError):  # a full disk is the caller's to report

@@ -66,6 +66,27 @@ def handled_by(handler: Callable[[int], None]) -> Iterator[None]:
             _set(*before)
 
 
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Answer signals only when the block ends.
+
+    ``blocked`` would not do: another thread, such as one of PyTorch's, would receive them, and
+    Python would still answer here.
+    """
+    before = [signal.getsignal(signum) for signum in SIGNALS]
+    if signal.SIG_IGN in before or None in before:  # None: not Python's, and can't be put back
+        yield
+        return
+    caught = []
+    _set(lambda signum, _frame: caught.append(signum))
+    try:
+        yield
+    finally:
+        _set(*before)
+        for signum in caught:
+            signal.raise_signal(signum)
+
+
 def ignore() -> None:
     """Ignore both signals, if Python allows it."""
     _set(signal.SIG_IGN)
@@ -90,7 +111,7 @@ def _exit_at_once(signum: int, _frame: object) -> None:
 
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
-    """Hold signals back until the block ends. Windows can't."""
+    """Block signals in this thread, and in what it starts, until the block ends. Windows can't."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

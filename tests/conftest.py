@@ -18,6 +18,7 @@ from typing import Any
 import panda_reach_random_agent
 import panda_reach_test_agent
 import panda_reach_train_agent
+from docs.run_notebook import copy_tracked
 from panda_rl import agents, cli, configs, evaluation, files
 from tests import screens
 
@@ -48,13 +49,7 @@ def clone(tmp_path: Path) -> Path:
         shutil.copy(script, folder)
     caches = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "panda_rl", folder / "panda_rl", ignore=caches)
-    for shipped in ("rl-trained-agents", "runs"):
-        tracked = subprocess.run(
-            ["git", "ls-files", "-z", shipped], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.split("\0")
-        for file in filter(None, tracked):
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / file, folder / file)
+    copy_tracked(folder, "rl-trained-agents", "runs")
     return folder
 
 

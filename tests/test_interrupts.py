@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from panda_rl import agents
-from tests.conftest import RUN, eventually, linux_only, row, scalars
+from tests.conftest import ROOT, RUN, eventually, linux_only, row, scalars
 
 import psutil
 import pytest
@@ -215,8 +215,33 @@ def test_a_signal_during_the_imports(clone: Path, number: signal.Signals, pause:
     os.killpg(process.pid, number)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number, output + errors
-    assert "Traceback" not in errors
+    assert errors.startswith("Stopped")
     assert len(errors.splitlines()) <= 2
+
+
+@linux_only
+def test_a_signal_while_a_simulator_starts() -> None:
+    """It arrives inside PyBullet's connect: the client would not know its own connection."""
+    program = """
+import os, signal, sys
+from panda_rl import interrupts
+from panda_rl.env import PandaReachEnv, pybullet
+
+def strike(frame, event, function):
+    if event == "c_return" and function is pybullet.connect:
+        os.kill(os.getpid(), signal.SIGINT)
+
+interrupts.end_script_on_signal()
+sys.setprofile(strike)
+try:
+    PandaReachEnv()
+except interrupts.Stopped as stopped:
+    print(stopped)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=100
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "Stopped.\n", "")
 
 
 def answers(pid: int, number: int) -> bool:
