@@ -22,7 +22,10 @@ SHIPPED = {
     "PandaReach_PPO_v2_ee_sparse": (
         "--total-timesteps 102400 --effort-coef 0.07 --ent-coef 0.1 --seed 1"
     ),
-    "PandaReach_PPO_v2_joints_sparse": "--total-timesteps 102400 --ent-coef 0.04 --seed 1",
+    "PandaReach_PPO_v2_joints_sparse": (
+        "--total-timesteps 102400 --n-steps 256 --batch-size 256 "
+        "--effort-coef 0.025 --ent-coef 0.05 --seed 1"
+    ),
 }
 
 
