@@ -216,6 +216,7 @@ def test_a_signal_during_the_imports(clone: Path, number: signal.Signals, pause:
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number, output + errors
     assert errors.startswith("Stopped")
+    assert "Traceback" not in errors
     assert len(errors.splitlines()) <= 2
 
 
