@@ -1,96 +1,68 @@
-"""Play a saved agent, measure it, and record a GIF or an MP4."""
+"""Play a saved agent, measure it, and record a GIF or an MP4.
 
+python panda_reach_test_agent.py
+python panda_reach_test_agent.py rl-trained-agents/PandaReach_PPO_v2_joints_dense.zip
+python panda_reach_test_agent.py --record test_agent.gif --no-render
+"""
+
+import sys
 from pathlib import Path
-from typing import Annotated
-
-from panda_rl import agents, cli, evaluation, files
-from panda_rl.errors import UsageError, WindowClosed
-from panda_rl.export import export_onnx
-from panda_rl.recording import Recording
-from panda_rl.window import wanted
 
 import gymnasium as gym
 import rich.progress
 import tyro
 
-Film = Annotated[Path | None, tyro.conf.arg(metavar="FILE.gif|FILE.mp4", help_behavior_hint="")]
-Onnx = Annotated[Path | None, tyro.conf.arg(metavar="FILE.onnx", help_behavior_hint="")]
+from panda_rl import agents, cli, evaluation
+from panda_rl.recording import Recording
+from panda_rl.window import WindowClosed, has_display
 
 
 def test_agent(
-    agent: tyro.conf.Positional[Path] = files.AGENTS / "PandaReach_PPO_v2_ee_dense.zip",
-    episodes: cli.OptionalInt = None,
-    render: cli.Flag = False,
-    no_render: cli.Flag = False,
+    agent: tyro.conf.Positional[Path] = cli.AGENTS / "PandaReach_PPO_v2_ee_dense.zip",
+    episodes: int | None = None,
+    render: bool = has_display(),
     seed: int = evaluation.JUDGING_SEED,
-    record: Film = None,
-    export: Onnx = None,
+    record: Path | None = None,
 ) -> None:
     """Play a saved agent on PandaReach-v2, and report how good it is.
 
     Args:
-        agent: the agent's zip. Only data is read from it; nothing in it is run.
+        agent: the agent's zip. Only numbers are read from it; nothing in it is run.
         episodes: number of episodes of 50 steps; by default 100; 10 in a window; 5 recorded.
         render: play in a window, in real time. The default if there is a display.
-        no_render: play without a window, as fast as possible.
         seed: seed of the first goal; each later goal has the next seed.
-        record: record a video at 25 frames/s. Drawing takes about 10 s an episode.
-        export: write the policy as an ONNX file for a robot's computer instead of playing.
-            See docs/ROBOT.md.
-
-    Raises:
-        UsageError: there is no such agent, a number is out of range, a file can't be written,
-            or there is no display to render on.
+        record: a .gif or .mp4 to record, at 25 frames/s. Drawing takes about 10 s an episode.
     """
-    cli.check_range(1, 10**9, episodes=episodes)
-    cli.check_range(0, 2**32 - 1, seed=seed)
-    recording = Recording(record) if record else None
     saved = agents.read(agent)
-    control_type = saved.control_type
-    if export:
-        if episodes or render or record:
-            raise UsageError("--export does not play: leave out --episodes, --render and --record")
-        export_onnx(saved, export)
-        print(f"Wrote {export} ({export.stat().st_size / 1e3:.0f} kB), the policy of {agent.name}.")
-        return
-    render = wanted(render, no_render)
+    recording = Recording(record) if record else None
     if episodes is None:
-        episodes = 5 if record else 10 if render else len(evaluation.JUDGING_GOALS)
-
-    env = evaluation.RecordEpisode(
-        gym.make(
-            "PandaReach-v2",
-            render_mode="human" if render else None,
-            control_type=control_type,
-            reward_type="dense",
-        )
+        episodes = 5 if record else 10 if render else 100
+    env = gym.make(
+        "PandaReach-v2",
+        render_mode="human" if render else None,
+        control_type=saved.config["control_type"],
     )
-    policy = saved.policy(env.observation_space, env.action_space)
-    cli.say(f"Playing {agent.name}. Only its weights were read; nothing in it was run.")
+    policy = saved.policy(env)
+    print(f"Playing {saved.path.name} for {episodes:,} episodes", flush=True)
     played: list[evaluation.Episode] = []
 
-    def film(_step: int) -> None:
+    def film(step: int, distance: float, reached: bool) -> None:
         if recording:
-            caption = f"goal {len(played) + 1}   {env.distance * 1000:.0f} mm"
-            recording.add(env.get_wrapper_attr("picture")(), caption, env.reached)
+            caption = f"goal {len(played) + 1}   {distance * 1000:.0f} mm"
+            recording.add(env.unwrapped.picture(), caption, reached)
 
-    goals = range(seed, seed + episodes)
-    console = rich.console.Console()
     try:
-        for goal in rich.progress.track(
-            goals, console=console, disable=not console.is_terminal, transient=True
-        ):
-            played.append(evaluation.play_episode(policy, env, goal, film))
-    except (WindowClosed, KeyboardInterrupt):  # table and video show what was played
-        print(f"Stopped after {len(played):,} of {episodes:,} episodes.")
-    env.close()
+        goals = range(seed, seed + episodes)
+        for goal in rich.progress.track(goals, disable=not sys.stdout.isatty(), transient=True):
+            played.append(evaluation.play(policy, env, goal, film))
+    except (WindowClosed, KeyboardInterrupt):
+        print(f"Stopped after {len(played):,} episodes.")
     if played:
-        evaluation.print_table(agent.stem, goals, played)
+        evaluation.print_table(saved.path.stem, seed, played)
     if recording and recording.frames:
         recording.save()
-        size = recording.path.stat().st_size / 1e6
-        print(f"Wrote {record} ({size:.1f} MB), 25 frames a second.")
+        print(f"Wrote {record} ({recording.path.stat().st_size / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":
-    cli.run(test_agent)
+    cli.run(lambda: tyro.cli(test_agent))

@@ -1,16 +1,12 @@
 """An agent's file: saved whole, and read without running anything in it.
 
 The file is the zip that Stable-Baselines3's ``model.save`` writes and ``PPO.load`` reads, with
-one more member: ``config.json``, the config the agent was trained with.
-
-``PPO.load`` unpickles, and a stranger's pickle can run any program. ``read`` uses PyTorch's
-restricted unpickler for tensors and takes everything else from JSON. That keeps code out, but a
-hostile file can still ask for a lot of memory while it is read.
+one more member: ``config.json``, the config it was trained with. ``PPO.load`` unpickles, and a
+stranger's pickle can run any program. ``read`` takes only tensors and JSON.
 """
 
 import dataclasses
 import io
-import itertools
 import json
 import os
 import pickle
@@ -19,47 +15,44 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from panda_rl import files
-from panda_rl.errors import UsageError
-from panda_rl.features import RelativeGoal
-
 import gymnasium as gym
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.policies import MultiInputActorCriticPolicy
+from stable_baselines3.common.policies import BasePolicy, MultiInputActorCriticPolicy
+from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.torch_layers import CombinedExtractor
 
-LARGEST = 32 * 1024**2
-"""Bytes, unpacked. An agent from the training script has about 1/200 of that."""
+from panda_rl.cli import UsageError, replacing
+from panda_rl.features import RelativeGoal
 
-ACTIVATIONS = {
-    activation.__name__: activation
-    for activation in (
-        torch.nn.Tanh,
-        torch.nn.ReLU,
-        torch.nn.ELU,
-        torch.nn.GELU,
-        torch.nn.LeakyReLU,
-        torch.nn.SiLU,
-    )
-}
+LARGEST = 100_000_000
+"""Bytes, unpacked. An agent from the training script has about 160,000."""
+
+
+def is_finite(policy: torch.nn.Module) -> bool:
+    """Whether all its weights, and the exploration noise e^log_std, are finite numbers."""
+    weights = policy.state_dict()
+    numbers = [*weights.values(), weights["log_std"].exp()]
+    return all(bool(tensor.isfinite().all()) for tensor in numbers)
 
 
 def save(model: BaseAlgorithm, path: Path, config: dict[str, Any]) -> None:
     """Write ``model`` and its ``config`` to ``path``, whole or not at all.
 
     Raises:
-        UsageError: ``path`` can't be written. A file that was there is left as it was.
+        UsageError: training diverged. The file keeps the last agent that was sound.
     """
+    if not is_finite(model.policy):
+        raise UsageError("training diverged")
     contents = io.BytesIO()
     model.save(contents)
     with zipfile.ZipFile(contents, "a") as archive:
         archive.writestr("config.json", json.dumps(config))
-    with files.replacing(path) as temporary, temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(contents.getvalue())
         file.flush()
-        os.fsync(file.fileno())
+        os.fsync(file.fileno())  # a power cut must not leave an empty file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,187 +61,121 @@ class SavedAgent:
 
     path: Path
     weights: dict[str, torch.Tensor]
-    """The policy's state dict: dense float32."""
-    optimizer: Any
-    """Adam's state dict, not yet checked; ``restore`` does that."""
+    """The policy's state dict."""
     num_timesteps: int
+    """Steps of experience it was trained with."""
     config: dict[str, Any]
-    """The config it was trained with; empty if another program saved it."""
+    """What is known of its config: all of it, if the training script saved it."""
     layers: dict[str, list[int]]
-    """Sizes of the hidden layers of the policy (``pi``) and the value function (``vf``)."""
+    """Units in the hidden layers of the policy (``pi``) and of the value function (``vf``)."""
     activation: type[torch.nn.Module]
 
-    @property
-    def control_type(self) -> str:
-        """``"ee"`` or ``"joints"``. Raises UsageError if it is an agent for another task."""
-        actions = len(self.weights["action_net.bias"])
-        if actions not in (3, 7):
-            raise UsageError(
-                f"{self.path} is an agent for another task: "
-                "PandaReach-v2 has 3 actions (ee) or 7 (joints)"
-            )
-        return "ee" if actions == 3 else "joints"
+    def policy(self, env: gym.Env) -> BasePolicy:
+        """The policy, ready to ``predict`` in ``env``.
 
-    def policy(
-        self, observation_space: gym.Space, action_space: gym.Space
-    ) -> MultiInputActorCriticPolicy:
-        """The policy, ready to ``predict``. Raises UsageError if it doesn't fit the spaces."""
-        relative = "features_extractor.scale" in self.weights
+        Raises:
+            UsageError: it was trained for other observations or actions, or its weights are broken.
+        """
         try:
             policy = MultiInputActorCriticPolicy(
-                observation_space,  # type: ignore[arg-type]
-                action_space,
+                env.observation_space,  # type: ignore[arg-type]
+                env.action_space,
                 lr_schedule=lambda _: 0.0,
                 net_arch=self.layers,
-                ortho_init=False,  # slow for large layers, and the weights are loaded below
                 activation_fn=self.activation,
-                features_extractor_class=RelativeGoal if relative else CombinedExtractor,
+                features_extractor_class=_extractor(self.weights),
                 use_sde=self.weights["log_std"].ndim == 2,
             )
             policy.load_state_dict(self.weights)
-        except OSError:  # a fault of the machine, not of the file
-            raise
         except Exception:  # a stranger's shapes can make PyTorch fail in any way
-            raise UsageError(
-                f"{self.path} is an agent of another kind: only PPO's MultiInputPolicy on the "
-                "observations of PandaReach-v2 can play here"
-            ) from None
+            raise self._unlike("the observations of PandaReach-v2") from None
+        if not is_finite(policy):
+            raise UsageError(f"{self.path} is broken: some of its weights are not finite numbers")
         policy.set_training_mode(False)
         return policy
+
+    def restore(self, model: PPO) -> None:
+        """Give ``model`` the weights and the step count. Its optimizer starts anew.
+
+        Raises:
+            UsageError: the model is of another kind.
+        """
+        own = dict(model.policy.named_buffers())  # the goal scale of this run's config
+        try:
+            model.policy.load_state_dict(self.weights | own)
+        except Exception:  # see policy
+            raise self._unlike("this run's config") from None
+        if self.activation is not model.policy.activation_fn:
+            raise self._unlike("tanh networks")
+        model.num_timesteps = self.num_timesteps
+
+    def _unlike(self, what: str) -> UsageError:
+        return UsageError(
+            f"{self.path} does not fit {what}: an agent of another task, or with another kind of "
+            "network; Stable-Baselines3's PPO.load may read it, and would run code in it"
+        )
 
 
 def read(path: Path) -> SavedAgent:
     """Read a zip that Stable-Baselines3's PPO saved, without running anything in it.
 
+    Args:
+        path: the file; ``.zip`` may be left out.
+
     Raises:
-        UsageError: the file is missing, unreadable or not such a zip, or its weights are broken.
+        UsageError: there is no such file, or it is not such a zip.
     """
+    if not path.exists():
+        path = path.with_name(f"{path.name}.zip")
+    if not path.is_file():
+        raise UsageError(f"there is no agent {path}")
+    with path.open("rb") as file:
+        if file.read(20) == b"version https://git-":
+            raise UsageError(f"{path} is a Git LFS pointer, not the agent itself: git lfs pull")
     try:
-        # Reading a pipe or a device may never end. Reading a folder fails with the reason.
-        readable = path.is_file() or path.is_dir()
-        small = path.stat().st_size <= LARGEST
-        contents = path.read_bytes() if readable and small else b""
-    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"cannot read the agent {path}: {reason}") from None
-    try:
-        members = _unzip(contents)
-        data = json.loads(members["data"])
-        num_timesteps = int(data["num_timesteps"])
-        # Agents saved before config.json existed have it in "data".
-        config = dict(json.loads(members.get("config.json", "null")) or data.get("arguments", {}))
-        # SB3 writes what each pickle holds as text beside it.
-        activation = re.search(
-            r"activation\.(\w+)", str(data["policy_kwargs"].get("activation_fn"))
-        )
-        weights = {name: _dense(tensor) for name, tensor in _load(members["policy.pth"]).items()}
-        if num_timesteps < 0 or sum(map(torch.numel, weights.values())) > LARGEST // 4:
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > LARGEST:
+                raise ValueError
+            data = json.loads(archive.read("data"))
+            config = {}
+            if "config.json" in archive.namelist():
+                config = dict(json.loads(archive.read("config.json")))
+        # load_data=False: unpickle nothing, and let PyTorch read tensors only.
+        _, parameters, _ = load_from_zip_file(path, device="cpu", load_data=False)
+        weights = parameters["policy"]
+        if sum(tensor.numel() for tensor in weights.values()) > LARGEST / 4:
             raise ValueError
-        agent = SavedAgent(
-            path=path,
-            weights=weights,
-            optimizer=_load(members["policy.optimizer.pth"]),
-            num_timesteps=num_timesteps,
-            config=config,
-            layers={
-                "pi": _layers(weights, "mlp_extractor.policy_net"),
-                "vf": _layers(weights, "mlp_extractor.value_net"),
-            },
-            activation=ACTIVATIONS[activation[1] if activation else "Tanh"],
+        layers = {net: _units(weights, f"mlp_extractor.{_NETS[net]}") for net in _NETS}
+        config |= {
+            "control_type": {3: "ee", 7: "joints"}.get(len(weights["action_net.bias"])),
+            "goal_scale": float(weights.get("features_extractor.scale", 0)),
+            "net_arch": layers["pi"],
+        }
+        return SavedAgent(
+            path, weights, int(data["num_timesteps"]), config, layers, _activation(data)
         )
-        numbers = [*weights.values(), weights["log_std"].exp()]
-        finite = all(bool(tensor.isfinite().all()) for tensor in numbers)
-        len(weights["action_net.bias"])  # fails if it is missing or a single number
     except pickle.UnpicklingError:
         raise UsageError(
-            f"{path} has code in place of an agent's weights; nothing in it was run"
+            f"{path} has something other than numbers in it; nothing in it was run"
         ) from None
     except Exception:  # a stranger's bytes can make any parser fail in any way
         raise UsageError(f"{path} is not an agent that Stable-Baselines3's PPO saved") from None
-    if not finite:
-        raise UsageError(f"{path} is a broken agent: some of its weights are not finite numbers")
-    return agent
 
 
-def restore(model: PPO, agent: SavedAgent) -> None:
-    """Give ``model`` the weights, the optimizer's state and the step count of ``agent``.
-
-    Raises:
-        UsageError: ``agent`` and ``model`` differ in their sizes or their goal scale.
-    """
-    own = model.policy.state_dict()
-    try:
-        weights = {name: _dense(agent.weights[name], own[name].shape) for name in own}
-        if len(agent.weights) > len(own) or not all(
-            weights[name].equal(buffer) for name, buffer in model.policy.named_buffers()
-        ):
-            raise ValueError
-        # Adam's numbers come from this run's config: the user may have changed them.
-        optimizer = model.policy.optimizer.state_dict()
-        moments = agent.optimizer["state"]
-        for i, parameter in enumerate(model.policy.parameters()):
-            if moments:  # it has learned something
-                step = float(moments[i]["step"])
-                if not 0 <= step < 2**24:
-                    raise ValueError
-                optimizer["state"][i] = {
-                    "step": torch.tensor(step),
-                    "exp_avg": _dense(moments[i]["exp_avg"], parameter.shape),
-                    "exp_avg_sq": _dense(moments[i]["exp_avg_sq"], parameter.shape),
-                }
-    except Exception:  # see read
-        raise UsageError(
-            f"{agent.path} is an agent of another kind than this run's: it has another "
-            "--control-type or --goal-scale, or this script did not train it"
-        ) from None
-    parameters: Any = {"policy": weights, "policy.optimizer": optimizer}
-    model.set_parameters(parameters)
-    model.num_timesteps = agent.num_timesteps
+_NETS = {"pi": "policy_net", "vf": "value_net"}
 
 
-def _dense(tensor: Any, shape: torch.Size | None = None) -> torch.Tensor:
-    """A copy with its own memory for each number. Raises ValueError unless it is float32.
-
-    A tensor from a file may be sparse, or claim a terabyte in four bytes with a stride of 0.
-    """
-    if not (
-        isinstance(tensor, torch.Tensor)
-        and tensor.dtype == torch.float32
-        and tensor.layout == torch.strided
-        and tensor.device.type == "cpu"
-        and 0 < tensor.numel() <= LARGEST // 4
-        and shape in (None, tensor.shape)
-    ):
-        raise ValueError
-    return tensor.detach().clone(memory_format=torch.contiguous_format)
+def _units(weights: dict[str, torch.Tensor], net: str) -> list[int]:
+    """Units in each hidden layer: the layers 0, 2, 4, ... of ``net``, between activations."""
+    names = [f"{net}.{2 * i}.bias" for i in range(len(weights))]
+    return [len(weights[name]) for name in names if name in weights]
 
 
-def _layers(weights: dict[str, torch.Tensor], net: str) -> list[int]:
-    names = [f"{net}.{2 * i}.weight" for i in range(len(weights))]
-    shapes = [tuple(weights[name].shape) for name in names if name in weights]
-    # If layers didn't fit each other, PyTorch would allocate far larger ones than were read.
-    if any(units != inputs for (units, _), (_, inputs) in itertools.pairwise(shapes)):
-        raise ValueError
-    return [units for units, _ in shapes]
+def _extractor(weights: dict[str, torch.Tensor]) -> type:
+    return RelativeGoal if "features_extractor.scale" in weights else CombinedExtractor
 
 
-def _load(contents: bytes) -> Any:
-    _unzip(contents)  # this is a zip too: check its size
-    return torch.load(io.BytesIO(contents), map_location="cpu", weights_only=True)
-
-
-def _unzip(contents: bytes) -> dict[str, bytes]:
-    """The members of a zip. Raises ValueError beyond LARGEST, whatever its headers claim."""
-    members: dict[str, bytes] = {}
-    left = LARGEST
-    with zipfile.ZipFile(io.BytesIO(contents)) as archive:
-        for member in archive.infolist():
-            # Python unpacks other methods without a limit.
-            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError
-            with archive.open(member) as file:
-                members[member.filename] = file.read(left + 1)
-            left -= len(members[member.filename])
-            if left < 0:
-                raise ValueError
-    return members
+def _activation(data: dict[str, Any]) -> type[torch.nn.Module]:
+    """Stable-Baselines3 writes the name of each class beside its pickle."""
+    text = str(data["policy_kwargs"].get("activation_fn", "activation.Tanh"))
+    return getattr(torch.nn, re.findall(r"activation\.(\w+)", text)[0])

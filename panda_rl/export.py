@@ -1,4 +1,8 @@
-"""An agent's policy as one ONNX file, for a computer without PyTorch: see docs/ROBOT.md."""
+"""An agent's policy as one ONNX file, for a computer without PyTorch: see docs/ROBOT.md.
+
+pip install onnx onnxscript
+python -m panda_rl.export rl-trained-agents/PandaReach_PPO_v2_ee_dense.zip agent.onnx
+"""
 
 import importlib.metadata
 import json
@@ -6,13 +10,13 @@ import logging
 import warnings
 from pathlib import Path
 
-from panda_rl import agents, evaluation, files
-from panda_rl.errors import UsageError
-
 import gymnasium as gym
 import numpy as np
 import torch
+import tyro
 from stable_baselines3.common.policies import ActorCriticPolicy
+
+from panda_rl import agents, cli
 
 OPSET = 18
 GOAL_LOW, GOAL_HIGH = (-0.15, -0.15, 0.0), (0.15, 0.15, 0.3)
@@ -61,61 +65,56 @@ def export_onnx(agent: agents.SavedAgent, path: Path) -> None:
     """Write the deterministic policy of ``agent`` to ``path``, whole or not at all.
 
     The file's metadata says what its inputs and its output mean.
-
-    Raises:
-        UsageError: packages are missing, ``path`` can't be written, or the agent is broken.
     """
-    if path.suffix != ".onnx":
-        raise UsageError(f"{path} must end in .onnx")
-    try:
-        import onnx
-        import onnxscript  # noqa: F401  PyTorch's exporter needs it
-    except ImportError:
-        raise UsageError("--export needs two more packages: pip install onnx onnxscript") from None
-    files.check_writable(path)
+    import onnx
 
-    env = gym.make("PandaReach-v2", control_type=agent.control_type)
-    policy = agent.policy(env.observation_space, env.action_space)
+    control_type = agent.config["control_type"]
+    env = gym.make("PandaReach-v2", control_type=control_type)
+    policy = agent.policy(env)
     env.close()
     hand, goal = np.random.default_rng(0).uniform(GOAL_LOW, GOAL_HIGH, (2, 1000, 3))
     sample = {
-        "achieved_goal": hand.astype(np.float32),
-        "desired_goal": goal.astype(np.float32),
-        "observation": np.hstack((hand, 0 * hand)).astype(np.float32),
+        "achieved_goal": torch.tensor(hand, dtype=torch.float32),
+        "desired_goal": torch.tensor(goal, dtype=torch.float32),
+        "observation": torch.tensor(np.hstack((hand, 0 * hand)), dtype=torch.float32),
     }
-    evaluation.act(policy, sample)  # finite weights can still give infinite actions
-
-    batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about PyTorch's own calls
         logging.disable(logging.WARNING)  # about the missing torchvision
-        try:
-            program = torch.onnx.export(
-                Deterministic(policy).eval(),
-                kwargs={name: torch.tensor(array) for name, array in sample.items()},
-                output_names=["action"],
-                opset_version=OPSET,
-                dynamic_shapes={name: {0: batch} for name in sample},
-                dynamo=True,
-                verbose=False,
-            )
-        finally:
-            logging.disable(logging.NOTSET)
-    assert program is not None
+        program = torch.onnx.export(
+            Deterministic(policy).eval(),
+            kwargs=sample,
+            output_names=["action"],
+            opset_version=OPSET,
+            dynamic_shapes={name: {0: torch.export.Dim("batch")} for name in sample},
+            dynamo=True,
+            verbose=False,
+        )
+        logging.disable(logging.NOTSET)
     model = program.model_proto
     for node in model.graph.node:
         del node.metadata_props[:]  # stack traces, which name this computer's folders
-    name = agent.path.stem.encode(errors="backslashreplace").decode()  # it may be any bytes
     versions = {package: importlib.metadata.version(package) for package in PACKAGES}
-    onnx.helper.set_model_props(
-        model,
-        {
-            "agent": name,
-            "control_type": agent.control_type,
-            **CONTRACT,
-            "action": ACTION[agent.control_type],
-            "versions": json.dumps(versions),
-        },
-    )
-    with files.replacing(path) as temporary:
+    about = {"agent": agent.path.stem, "control_type": control_type, **CONTRACT}
+    about |= {"action": ACTION[control_type], "versions": json.dumps(versions)}
+    onnx.helper.set_model_props(model, about)
+    with cli.replacing(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
+
+
+def export(agent: tyro.conf.Positional[Path], path: tyro.conf.Positional[Path]) -> None:
+    """Write an agent's policy as an ONNX file, for a robot's computer. See docs/ROBOT.md.
+
+    Args:
+        agent: the agent's zip. Only numbers are read from it; nothing in it is run.
+        path: the .onnx file to write.
+    """
+    if path.suffix != ".onnx":
+        raise cli.UsageError(f"{path} must end in .onnx")
+    saved = agents.read(agent)
+    export_onnx(saved, path)
+    print(f"Wrote {path} ({path.stat().st_size / 1e3:.0f} kB), the policy of {saved.path.name}.")
+
+
+if __name__ == "__main__":
+    cli.run(lambda: tyro.cli(export))

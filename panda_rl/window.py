@@ -1,129 +1,128 @@
-"""PyBullet's window, in its own process, which mirrors each pose.
+"""PyBullet's window, in a process of its own, which mirrors each pose.
 
 In the same process, closing the window would end training (Xlib calls ``exit(1)``), and each
 physics step would wait for the drawing.
 """
 
-import contextlib
-import ctypes
+import json
 import os
+import subprocess
 import sys
 import threading
-import time
-from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
 
-from panda_rl.errors import DisplayError, UsageError, WindowClosed
-from panda_rl.processes import ANSWER_SECONDS, Process
+from panda_rl import simulator
 
-import numpy as np
+OPENING_SECONDS = 8
+"""How long PyBullet may take to open its window. A display that is gone never answers."""
 
-DISPLAY_SECONDS = 5
-"""How long a display may take to answer."""
+
+class WindowClosed(Exception):
+    """The window was closed while something was playing in it."""
+
+
+class DisplayError(ValueError):
+    """A window was requested, and PyBullet can't open one."""
 
 
 def has_display() -> bool:
-    """Whether a window can be opened.
-
-    On Linux this asks the X server. If DISPLAY names one that is gone, PyBullet would end the
-    process or hang for ever. A server that doesn't answer in time counts as no display.
-    """
-    if not sys.platform.startswith("linux"):
-        return True
-    try:
-        x11 = ctypes.CDLL("libX11.so.6")
-    except OSError:
-        return False
-    x11.XOpenDisplay.restype = ctypes.c_void_p
-    x11.XCloseDisplay.argtypes = [ctypes.c_void_p]
-    answered = threading.Event()
-
-    def ask() -> None:
-        if display := x11.XOpenDisplay(None):
-            x11.XCloseDisplay(display)
-            answered.set()
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(DISPLAY_SECONDS)
-    return answered.is_set()
-
-
-def require_display() -> None:
-    """Raises DisplayError if no window can be opened."""
-    if not has_display():
-        raise DisplayError(
-            f"no display answers (DISPLAY={os.environ.get('DISPLAY', '')!r}), so no window can "
-            'open: leave out --render or render_mode="human"'
-        )
-
-
-def wanted(render: bool, no_render: bool) -> bool:
-    """Whether to play in a window: as the flags say, or else if there is a display.
-
-    Raises:
-        UsageError: both flags are given, or ``render`` without a display.
-    """
-    if render and no_render:
-        raise UsageError("--render and --no-render can't both be given")
-    if render:
-        require_display()
-    return render or (not no_render and has_display())
+    """Whether it makes sense to try to open a window."""
+    return not sys.platform.startswith("linux") or bool(os.environ.get("DISPLAY"))
 
 
 class Window:
-    """A window that shows the arm and the goal.
+    """A window that shows what happens in a simulation.
+
+    Args:
+        task: panda-gym's name for it, such as ``"Reach"``.
 
     Raises:
         DisplayError: PyBullet can't open it.
     """
 
-    def __init__(self) -> None:
-        self._drawing_since: float | None = None
-        self._process = Process("spawn", _draw)
-        try:
-            self._process.receive(60)  # "ready"
-        except (EOFError, OSError):  # a TimeoutError is an OSError
-            self._process.close()
-            raise DisplayError("PyBullet could not open its window: it needs OpenGL 3") from None
+    def __init__(self, task: str) -> None:
+        root = str(Path(__file__).resolve().parent.parent)
+        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "panda_rl.window", task],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # Xlib's last words when the window is closed
+            text=True,
+            env=os.environ | {"PYTHONPATH": path},
+            start_new_session=True,  # a terminal's Ctrl-C is for the script alone
+        )
+        assert self._process.stdout
+        self._process.stdout.readline()  # its imports are done
+        give_up = threading.Timer(OPENING_SECONDS, self._process.kill)
+        give_up.start()
+        is_open = self._process.stdout.readline()
+        give_up.cancel()
+        if not is_open:
+            self.close()
+            display = os.environ.get("DISPLAY", "")
+            raise DisplayError(
+                f"PyBullet can't open a window (DISPLAY={display!r}): play without one "
+                "(--no-render, or another render_mode)"
+            )
 
-    def show(self, joint_angles: np.ndarray, goal: np.ndarray) -> None:
-        """Draw a pose: nine ``joint_angles`` (rad) and the ``goal`` (3,) (m).
-
-        Does nothing while the window still draws the last one.
+    def show(self, panda: Any) -> None:
+        """Draw the arm and everything that moves in ``panda``, panda-gym's environment.
 
         Raises:
-            WindowClosed: the user has closed it, or it no longer answers.
+            WindowClosed: somebody has closed it.
         """
+        poses: dict[str, Any] = {
+            name: (
+                panda.sim.get_base_position(name).tolist(),
+                panda.sim.get_base_orientation(name).tolist(),
+            )
+            for name in simulator.bodies(panda)
+            if name.startswith(("object", "target"))
+        }
+        poses["panda"] = [panda.robot.get_joint_angle(i) for i in panda.robot.joint_indices]
+        assert self._process.stdin
         try:
-            if self._drawing_since is not None:
-                self._process.receive(0)
-            self._process.send((joint_angles, goal))
-            self._drawing_since = time.monotonic()
-        except TimeoutError:
-            assert self._drawing_since is not None
-            if time.monotonic() - self._drawing_since > ANSWER_SECONDS:
-                raise WindowClosed("the window no longer answers") from None
-        except (EOFError, OSError):
-            raise WindowClosed("the window was closed") from None
+            print(json.dumps(poses), file=self._process.stdin, flush=True)
+        except OSError:
+            raise WindowClosed from None
 
     def close(self) -> None:
-        self._process.close()
+        self._process.kill()
+        self._process.communicate()
 
 
-def _draw(connection: Connection) -> None:
-    """The window's process."""
-    from panda_rl.env import gym, pybullet, quiet
+def main(task: str) -> None:
+    """The window's process: draws each pose that it reads, until there are no more."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what PyBullet's threads print
+    print("imported", file=answers, flush=True)
+    panda = simulator.make(task, render=True)
+    if task == "Reach":  # its ball is too transparent
+        ball = simulator.bodies(panda)["target"]
+        panda.sim.physics_client.changeVisualShape(ball, -1, rgbaColor=(0.1, 0.9, 0.1, 1.0))
+    print("open", file=answers, flush=True)
+    shown: dict[str, Any] = {}
+    while written := os.read(0, 2**16):  # all that came while the last pose was drawn
+        newest = json.loads(written.splitlines()[-1])
+        # PyBullet draws a frame for each command, so move only what has moved.
+        for name in (name for name in newest if newest[name] != shown.get(name)):
+            if name == "panda":
+                _turn_joints(panda, newest[name])
+            else:
+                panda.sim.set_base_pose(name, *newest[name])
+        shown = newest
 
-    with quiet():  # PyBullet's threads also print when they end
-        env = gym.make("PandaReach-v2", render=True).unwrapped
-        # pybullet.error: Escape closes the window, and the simulation with it.
-        with contextlib.suppress(EOFError, ConnectionError, pybullet.error):
-            env.sim.physics_client.changeVisualShape(  # the ball is too transparent
-                env.sim._bodies_idx["target"], -1, rgbaColor=(0.1, 0.9, 0.1, 1.0)
-            )
-            while True:
-                connection.send("ready")
-                joint_angles, goal = connection.recv()
-                env.robot.set_joint_angles(joint_angles)
-                env.sim.set_base_pose("target", goal, np.array([0, 0, 0, 1]))
-        env.close()
+
+def _turn_joints(panda: Any, angles: list[float]) -> None:
+    """``robot.set_joint_angles`` in one command instead of nine."""
+    panda.sim.physics_client.resetJointStatesMultiDof(
+        simulator.bodies(panda)["panda"],
+        panda.robot.joint_indices.tolist(),
+        [[angle] for angle in angles],
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
