@@ -5,64 +5,56 @@ python panda_reach_test_agent.py rl-trained-agents/PandaReach_PPO_v2_joints_dens
 python panda_reach_test_agent.py --record test_agent.gif --no-render
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 
-import gymnasium as gym
 import rich.progress
 import tyro
 
 from panda_rl import agents, cli, evaluation
 from panda_rl.recording import Recording
-from panda_rl.window import WindowClosed, has_display
+from panda_rl.window import has_display
 
 
-def test_agent(
-    agent: tyro.conf.Positional[Path] = cli.AGENTS / "PandaReach_PPO_v2_ee_dense.zip",
-    episodes: int | None = None,
-    render: bool = has_display(),
-    seed: int = evaluation.JUDGING_SEED,
-    record: Path | None = None,
-) -> None:
-    """Play a saved agent on PandaReach-v2, and report how good it is.
+@dataclasses.dataclass
+class Options:
+    """Play a saved agent and report how good it is. Nothing in its file is run."""
 
-    Args:
-        agent: the agent's zip. Only numbers are read from it; nothing in it is run.
-        episodes: number of episodes of 50 steps; by default 100; 10 in a window; 5 recorded.
-        render: play in a window, in real time. The default if there is a display.
-        seed: seed of the first goal; each later goal has the next seed.
-        record: a .gif or .mp4 to record, at 25 frames/s. Drawing takes about 10 s an episode.
-    """
-    saved = agents.read(agent)
-    recording = Recording(record) if record else None
-    if episodes is None:
-        episodes = 5 if record else 10 if render else 100
-    env = gym.make(
-        "PandaReach-v2",
-        render_mode="human" if render else None,
-        control_type=saved.config["control_type"],
-    )
-    policy = saved.policy(env)
-    print(f"Playing {saved.path.name} for {episodes:,} episodes", flush=True)
+    agent: tyro.conf.Positional[Path] = cli.AGENTS / "PandaReach_PPO_v2_ee_dense.zip"  # its zip
+    episodes: int | None = None  # by default 100; 10 in a window; 5 when recording
+    render: bool = has_display()  # play in a window, in real time
+    seed: int = evaluation.JUDGING_SEED  # of the first goal; each later goal has the next seed
+    record: Path | None = None  # a .gif or .mp4 to write; drawing takes about 10 s an episode
+
+
+def test_agent() -> None:
+    options = tyro.cli(Options)
+    agent = agents.read(options.agent)
+    recording = Recording(options.record) if options.record else None
+    episodes = options.episodes or (5 if recording else 10 if options.render else 100)
+    goals = range(options.seed, options.seed + episodes)
+    env = agent.make_env("human" if options.render else None)
+    policy = agent.policy(env)
+    print(f"Playing {agent.path.name} for {episodes:,} episodes", flush=True)
     played: list[evaluation.Episode] = []
 
     def film(step: int, distance: float, reached: bool) -> None:
         if recording:
             caption = f"goal {len(played) + 1}   {distance * 1000:.0f} mm"
-            recording.add(env.unwrapped.picture(), caption, reached)
+            recording.add(env.get_wrapper_attr("picture")(), caption, reached)
 
     try:
-        goals = range(seed, seed + episodes)
         for goal in rich.progress.track(goals, disable=not sys.stdout.isatty(), transient=True):
             played.append(evaluation.play(policy, env, goal, film))
-    except (WindowClosed, KeyboardInterrupt):
-        print(f"Stopped after {len(played):,} episodes.")
+    except KeyboardInterrupt:  # Ctrl-C, or the window was closed
+        print(f"Stopped after {len(played):,} of {episodes:,} episodes.")
     if played:
-        evaluation.print_table(saved.path.stem, seed, played)
+        evaluation.print_table(agent.path.stem, options.seed, played)
     if recording and recording.frames:
         recording.save()
-        print(f"Wrote {record} ({recording.path.stat().st_size / 1e6:.1f} MB)")
+        print(f"Wrote {recording.path} ({recording.path.stat().st_size / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":
-    cli.run(lambda: tyro.cli(test_agent))
+    cli.run(test_agent)

@@ -2,7 +2,7 @@
 
     python panda_reach_train_agent.py
     python panda_reach_train_agent.py --control-type joints --reward-type sparse
-    python panda_reach_train_agent.py --gamma 0.99 --seed 1 --name my_first_change
+    python panda_reach_train_agent.py --gamma 0.99 --name my_first_change
     python panda_reach_train_agent.py --help
 
 The numbers, each with its reason, are in panda_rl/recipes.py.
@@ -13,7 +13,6 @@ import sys
 import time
 from functools import partial
 
-import gymnasium as gym
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
@@ -21,28 +20,23 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from panda_rl import agents, cli, evaluation, recipes
-from panda_rl.callbacks import Evaluate, Watch
-from panda_rl.features import RelativeGoal
-from panda_rl.recipes import Config
-from panda_rl.rewards import EffortPenalty
-from panda_rl.window import WindowClosed
+from panda_rl import agents, callbacks, cli, evaluation, features, recipes, rewards
 
 
-def make_env(config: Config) -> VecEnv:
+def make_env(config: recipes.Config) -> VecEnv:
     # Several arms, each with its own simulator and its own goals.
-    multiprocessing.set_forkserver_preload(["panda_rl.env"])
+    multiprocessing.set_forkserver_preload(["stable_baselines3"])  # imported once for all
     return make_vec_env(
         "PandaReach-v2",
         config.n_envs,
         seed=config.seed,
         env_kwargs={"control_type": config.control_type, "reward_type": config.reward_type},
-        wrapper_class=partial(EffortPenalty, coef=config.effort_coef),
+        wrapper_class=partial(rewards.EffortPenalty, coef=config.effort_coef),
         vec_env_cls=SubprocVecEnv if config.subprocesses else DummyVecEnv,
     )
 
 
-def make_model(config: Config, env: VecEnv) -> PPO:
+def make_model(config: recipes.Config, env: VecEnv) -> PPO:
     # The networks are so small that a second thread costs more than it gains. One thread
     # also adds in a fixed order, so the same seed gives the same agent.
     torch.set_num_threads(1)
@@ -52,12 +46,11 @@ def make_model(config: Config, env: VecEnv) -> PPO:
         # fused: one call updates all parameters, which is faster when they are few
         "optimizer_kwargs": {"betas": (0.9, config.adam_beta2), "fused": True},
     }
-    # The networks see the vector from the hand to the goal.
-    if config.goal_scale:
-        policy_kwargs["features_extractor_class"] = RelativeGoal
+    if config.goal_scale:  # the networks see the vector from the hand to the goal
+        policy_kwargs["features_extractor_class"] = features.RelativeGoal
         policy_kwargs["features_extractor_kwargs"] = {"scale": config.goal_scale}
     return PPO(
-        "MultiInputPolicy",
+        "MultiInputPolicy",  # a network for observations that are dictionaries
         env,
         n_steps=config.n_steps,
         batch_size=config.batch_size,
@@ -82,68 +75,52 @@ def train() -> None:
     model = make_model(config, env)
     if config.resume:
         agents.read(config.resume).restore(model)
-        # Go on with new goals, but never with held-out ones.
-        model.set_random_seed(
-            (config.seed + model.num_timesteps) % (evaluation.CHOOSING_SEED - config.n_envs)
-        )
-    if model.num_timesteps >= config.total_timesteps:
-        raise cli.UsageError(
-            f"{config.resume} has {model.num_timesteps:,} steps already: "
-            "to train it further, give a larger --total-timesteps"
-        )
+    watch = callbacks.Watch(config)
 
-    # Every training is a new run, with an agent and curves of its own.
-    path, curves = cli.new_run(f"PandaReach_PPO_v2_{config.variant}", config.name)
-    print(f"Training {path.stem} for {config.total_timesteps:,} steps", flush=True)
+    # Each training is a new run, with an agent and curves of its own.
+    variant = f"{config.control_type}_{config.reward_type}"
+    path, curves = cli.new_run(f"PandaReach_PPO_v2_{variant}", config.name)
+    if config.wandb:
+        import wandb
+
+        mode = "online" if wandb.login(prompt=False) else "offline"
+        wandb.init(name=path.stem, config=config.saved(), sync_tensorboard=True, mode=mode)
     model.set_logger(configure(str(curves), ["tensorboard"]))
-
-    # Evaluate plays and saves the agent now and then.
-    watching = [Evaluate(config, path), *([Watch(config)] if config.render else [])]
+    print(f"Training {path.stem} for {config.total_timesteps:,} steps", flush=True)
     try:
-        # PPO repeats this until all steps are taken:
+        # Until all steps are taken, PPO repeats this:
         #   - Play n_steps in each of n_envs environments. The policy network gives the mean of
         #     each action, and noise is added to it.
-        #   - Compute each action's advantage: how much better it turned out than the value
+        #   - Give each action its advantage: how much more reward it brought than the value
         #     network had predicted.
-        #   - Go n_epochs times through these steps in random minibatches of batch_size. Each
-        #     minibatch makes actions with a positive advantage a little more likely, and the
-        #     others less, and teaches the value network what really happened.
-        #   - Forget these steps: they show what an older policy did.
+        #   - Go over these steps n_epochs times, in random minibatches of batch_size. Each makes
+        #     actions with a positive advantage a little more likely, the others less, and
+        #     teaches the value network what really happened.
+        #   - Forget these steps. They show what an older policy did.
         model.learn(
             config.total_timesteps - model.num_timesteps,
-            callback=watching,
+            callback=[callbacks.Evaluate(config, path), watch],
             reset_num_timesteps=not config.resume,
             progress_bar=sys.stdout.isatty(),
         )
-    except (KeyboardInterrupt, WindowClosed):  # Ctrl-C, a cluster's SIGTERM, a closed window
+        agents.save(model, path, config.saved())
+    except BaseException:  # Ctrl-C, a cluster's SIGTERM, a closed window, even a bug
         agents.save(model, path, config.saved())
         print(f"Stopped at {model.num_timesteps:,} of {config.total_timesteps:,} steps. To go on:")
-        print(cli.command(__file__, "--resume", path))
-        raise KeyboardInterrupt from None
-    except ValueError:
-        if agents.is_finite(model.policy):
-            raise
-        raise cli.UsageError(
-            f"training diverged: try a smaller --learning-rate than {config.learning_rate}. "
-            f"{path} is from the last evaluation."
-        ) from None
+        print(cli.command("python", __file__, "--resume", path))
+        raise
     seconds = time.perf_counter() - start
 
     # Judge the saved file, on goals that were used neither to train nor to choose.
-    print("Judging the saved agent on 100 goals", flush=True)
-    judge = gym.make("PandaReach-v2", control_type=config.control_type)
-    policy = agents.read(path).policy(judge)
+    print("Judging it on 100 other goals", flush=True)
+    saved = agents.read(path)
+    judge = saved.make_env()
+    policy = saved.policy(judge)
     episodes = [evaluation.play(policy, judge, goal) for goal in evaluation.JUDGING_GOALS]
-    evaluation.print_table(
-        path.stem,
-        evaluation.JUDGING_SEED,
-        episodes,
-        steps=f"{model.num_timesteps:,}",
-        seconds=f"{seconds:.1f}",
-        seed=f"{config.seed}",
-    )
-    print("Watch it: ", cli.command(cli.ROOT / "panda_reach_test_agent.py", path))
-    print("Its curve:", cli.command("-m", "tensorboard.main", "--logdir", cli.RUNS))
+    numbers = {"steps": f"{saved.num_timesteps:,}", "seconds": f"{seconds:.1f}"}
+    evaluation.print_table(path.stem, evaluation.JUDGING_SEED, episodes, **numbers)
+    print("Watch it: ", cli.command("python", cli.ROOT / "panda_reach_test_agent.py", path))
+    print("Its curve:", cli.command("tensorboard", "--logdir", cli.RUNS))
 
 
 if __name__ == "__main__":

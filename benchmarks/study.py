@@ -1,203 +1,111 @@
-"""Many runs over seeds and recipes at once, on this machine's cores or on a Ray cluster.
+"""Many runs at once: changes of the recipe, several seeds of each, on every core.
 
-Each run's agent and curves come back to the study's folder, whichever machine it ran on, and
-its result goes to results.json there as soon as it ends. A run whose worker or machine dies is
-started again, and a study that was interrupted continues where it stopped.
+Ray runs them on this machine or on a cluster, and starts a run again whose machine died. Each
+result is saved as its run ends; a study that was interrupted goes on where it was.
 
-    python -m benchmarks.study --changes gamma=0.7 gamma=0.9,gae_lambda=0.95
+    python -m benchmarks.study --changes "" gamma=0.99 gamma=0.9,gae_lambda=0.95
     python -m benchmarks.study --address 10.0.0.1:6379    # where `ray start --head` was run
 """
 
 import dataclasses
 import itertools
 import json
-import logging
 import os
-import statistics
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
+import tyro
+
 import panda_reach_train_agent as ours
-from benchmarks import report
-from panda_rl import agents, cli, configs, evaluation
-from panda_rl.errors import UsageError
-from panda_rl.files import ROOT
-
-import rich.progress
-from stable_baselines3.common.logger import configure
-
-MEASURED = (
-    "success_rate",
-    "mean_final_distance",
-    "worst_final_distance",
-    "mean_effort",
-    "mean_action_change",
-)
-EXCLUDED = [".git", "docs", "runs", "rl-trained-agents", "tests", "benchmarks/study"]
+from benchmarks import shared
+from benchmarks.benchmark import Snapshots
+from panda_rl import cli, evaluation, recipes
 
 
-def run(config: ours.Config, episodes: int) -> tuple[dict[str, Any], bytes, dict[str, bytes]]:
-    """Train and judge one agent. Returns its result, its zip, and its curves by file name."""
-    import ray
-
-    with tempfile.TemporaryDirectory() as name:  # its own, so names can't clash
-        folder = Path(name)
-        env = ours.make_env(config)
-        model = ours.make_model(config, env)
-        model.set_logger(configure(str(folder / "curves"), ["tensorboard"]))
-        start = time.perf_counter()
-        model.learn(config.total_timesteps)
-        seconds = time.perf_counter() - start
-        model.logger.close()
-        env.close()
-        agents.save(model, folder / "agent.zip", configs.saved(config))
-        agent = (folder / "agent.zip").read_bytes()
-        curves = {file.name: file.read_bytes() for file in (folder / "curves").iterdir()}
-
-    # A study is for choosing.
+def run(config: recipes.Config, episodes: int) -> dict[str, Any]:
+    """Train one agent, and judge it on goals for choosing."""
     goals = range(evaluation.CHOOSING_SEED, evaluation.CHOOSING_SEED + episodes)
-    env = evaluation.make_env(config.control_type, n_workers=0)
-    summary = evaluation.summary(evaluation.evaluate(model, env, goals))
+    snapshots = Snapshots(config.control_type, goals[:100], stop=False)
+    envs = ours.make_env(config)
+    model = ours.make_model(config, envs)
+    model.learn(config.total_timesteps, callback=snapshots)
+    envs.close()
+    env = gym.make("PandaReach-v2", control_type=config.control_type)
+    played = [dataclasses.asdict(evaluation.play(model, env, goal)) for goal in goals]
     env.close()
-    result = {name: summary[name] for name in MEASURED} | {
-        "seconds": round(seconds, 2),
-        "node": ray.get_runtime_context().get_node_id(),
-        "config": configs.saved(config),
-    }
-    return result, agent, curves
-
-
-def plan(
-    variants: tuple[str, ...], changes: tuple[str, ...], seeds: range
-) -> dict[str, ours.Config]:
-    """The config of each run, by its name."""
-    runs = {}
-    for seed, variant, change in itertools.product(seeds, variants, changes):
-        try:
-            control_type, reward_type = variant.split("_")
-            numbers = dict(number.split("=") for number in change.split(",") if number)
-            config = dataclasses.replace(
-                ours.RECIPES[control_type, reward_type],  # type: ignore[index]
-                seed=seed,
-                n_workers=0,  # Ray has a worker for each core
-                **{name: json.loads(value) for name, value in numbers.items()},
-            )
-            configs.check(config)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"no such run: {variant} {change}: {error}") from None
-        runs["_".join(filter(None, (variant, change, f"seed={seed}")))] = config
-    return runs
+    return {"config": config.saved(), **snapshots.result, "episodes": played}
 
 
 def study(
-    folder: Path = ROOT / "benchmarks" / "study",
+    file: Path = cli.RUNS / "study.json",
     variants: tuple[str, ...] = ("ee_dense",),
     changes: tuple[str, ...] = ("",),
     seeds: int = 5,
     first_seed: int = 100,
     episodes: int = 100,
-    workers: cli.OptionalInt = None,
-    address: cli.OptionalStr = None,
-    to_readme: cli.Flag = False,
+    address: str = "local",
+    to_readme: bool = False,
 ) -> None:
     """Train with each change of the recipe on each variant, several seeds, all at once.
 
     Args:
-        folder: where agents, curves and results.json go; runs that it has are not repeated.
+        file: where results go; runs that it has are not repeated.
         variants: ee_dense, joints_dense, ee_sparse, joints_sparse.
-        changes: changes to the recipe, such as gamma=0.9,n_steps=128.
+        changes: such as gamma=0.9,n_steps=128; "" is the recipe itself.
         seeds: number of seeds for each.
         first_seed: the first of them; those from 0 on are left to the benchmark.
         episodes: number of goals for choosing that judge each agent.
-        workers: runs at a time on this machine; by default one per core.
         address: a Ray cluster to run on; its machines need requirements.txt installed.
-        to_readme: write the table to benchmarks/README.md, too.
-
-    Raises:
-        SystemExit: some runs failed; the next start tries them again.
+        to_readme: write the table to benchmarks/README.md.
     """
+    runs = {}
+    numbers = range(first_seed, first_seed + seeds)
+    for seed, variant, change in itertools.product(numbers, variants, changes):
+        control_type, _, reward_type = variant.partition("_")
+        flags = f"--control-type {control_type} --reward-type {reward_type} --seed {seed}".split()
+        flags += [f"--{number}" for number in change.split(",") if number]
+        flags += ["--no-subprocesses"]  # Ray has a process for each run
+        runs["_".join(filter(None, (variant, change, f"seed={seed}")))] = recipes.parse(flags)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before the import
-    try:
-        import ray
-    except ImportError:
-        raise UsageError("a study needs Ray: pip install ray") from None
-    cli.check_range(1, 10**6, seeds=seeds, episodes=episodes, workers=workers)
-    cli.check_range(0, 10**6, first_seed=first_seed)
-    runs = plan(variants, changes, range(first_seed, first_seed + seeds))
-    results_file = folder / "results.json"
-    results = json.loads(results_file.read_text()) if results_file.exists() else {}
-    folder.mkdir(parents=True, exist_ok=True)
-
-    ray.init(
-        address or "local",
-        num_cpus=None if address else workers,
-        # The code goes to other machines; leave the large folders here.
-        runtime_env={"working_dir": str(ROOT), "excludes": EXCLUDED},
-        include_dashboard=None if address else False,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-    )
-    # Retry runs whose worker or machine died; after an exception, a retry would fail too.
+    ray = shared.need("ray")
+    results = json.loads(file.read_text()) if file.exists() else {}
+    large = [".git", "docs", "runs", "rl-trained-agents", "tests"]
+    code = {"working_dir": str(cli.ROOT), "excludes": large}
+    ray.init(address, runtime_env=code, log_to_driver=False)
     task = ray.remote(num_cpus=1, max_retries=10)(run)
-    pending = {task.remote(runs[name], episodes): name for name in runs if name not in results}
-    failed = 0
-    with rich.progress.Progress(
-        *rich.progress.Progress.get_default_columns(), rich.progress.TimeElapsedColumn()
-    ) as progress:
-        bar = progress.add_task(f"{len(runs)} runs", total=len(runs))
-        progress.advance(bar, len(runs) - len(pending))
-        while pending:
-            (finished,), _ = ray.wait(list(pending))
-            name = pending.pop(finished)
-            try:
-                results[name], agent, curves = ray.get(finished)
-            except ray.exceptions.RayError as error:
-                failed += 1
-                reason = str(error).strip().splitlines()[-1]
-                progress.console.print(f"{name} failed: {reason}", soft_wrap=True, markup=False)
-                continue
-            (folder / name).mkdir(exist_ok=True)
-            for file, contents in curves.items():
-                (folder / name / file).write_bytes(contents)
-            (folder / f"{name}.zip").write_bytes(agent)
-            unfinished = results_file.with_suffix(".tmp")  # written last, and whole
-            unfinished.write_text(json.dumps(results, indent=1))
-            unfinished.replace(results_file)
-            progress.advance(bar)
-    ray.shutdown()
+    left = {task.remote(runs[name], episodes): name for name in runs if name not in results}
+    failed = False
+    while left:
+        print(f"{len(left)} of {len(runs)} runs are left", flush=True)
+        (ended,), _ = ray.wait(list(left))
+        name = left.pop(ended)
+        try:
+            results[name] = ray.get(ended)
+        except ray.exceptions.RayError as error:  # the others go on
+            print(f"{name} failed: {error}", file=sys.stderr)
+            failed = True
+        with cli.replacing(file) as temporary:
+            temporary.write_text(json.dumps(results, indent=1))
     text = table({name: results[name] for name in runs if name in results})
     if to_readme:
-        report.insert(ROOT / "benchmarks" / "README.md", "study", text)
-    print(text)
-    if failed:
-        sys.exit(1)
+        shared.insert("benchmarks/README.md", "study", text)
+    else:
+        print(text)
+    sys.exit(failed)
 
 
-def table(results: dict[str, Any]) -> str:
-    """The means over the seeds, and the worst of them, as a Markdown table."""
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """Steps to solved of each seed, and how good the agents of all seeds are."""
     rows = []
-    for group in dict.fromkeys(name.rsplit("_", 1)[0] for name in results):
-        same = [result for name, result in results.items() if name.rsplit("_", 1)[0] == group]
-        mean = {key: statistics.fmean(run[key] for run in same) for key in MEASURED}
-        rows.append(
-            [
-                group,
-                str(len(same)),
-                f"{mean['success_rate']:.1%}",
-                f"{min(run['success_rate'] for run in same):.1%}",
-                f"{mean['mean_final_distance'] * 1000:.1f} mm",
-                f"{max(run['worst_final_distance'] for run in same) * 1000:.1f} mm",
-                f"{mean['mean_effort']:.3f}",
-                f"{mean['mean_action_change']:.3f}",
-            ]
-        )
-    columns = "agents, runs, success rate, lowest, mean final distance, worst"
-    columns += ", mean effort, mean change of action"
-    return report.table(columns.split(", "), rows)
+    for group in dict.fromkeys(name.rpartition("_seed=")[0] for name in results):
+        runs = [run for name, run in results.items() if name.rpartition("_seed=")[0] == group]
+        steps = " ".join(f"{run['curve'][-1][0]:,}" if run["solved"] else "-" for run in runs)
+        episodes = [evaluation.Episode(**episode) for run in runs for episode in run["episodes"]]
+        rows.append(f"{group} | {steps} | {shared.judged(episodes)}")
+    return shared.table(f"agents | steps to solved | {shared.JUDGED}", rows)
 
 
 if __name__ == "__main__":
-    cli.run(study)
+    cli.run(lambda: tyro.cli(study))

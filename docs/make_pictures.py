@@ -5,27 +5,30 @@ Needs Debian's packages xvfb, chromium and chromium-driver.
     python -m docs.make_pictures
 """
 
+import dataclasses
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
-import panda_reach_train_agent as training
-from panda_reach_test_agent import test_agent
-from panda_rl import agents, cli, evaluation
-from panda_rl.errors import UsageError
-from panda_rl.files import AGENTS, ROOT, RUNS, SHIPPED
-from panda_rl.recording import Recording
-from tests import screens
-
 import gymnasium as gym
 import PIL.Image
+import tyro
 import Xlib.display
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from stable_baselines3.common.callbacks import BaseCallback
 
-DOCS = ROOT / "docs"
+import panda_reach_train_agent as training
+from benchmarks.ship import SHIPPED
+from panda_rl import agents, cli, evaluation
+from panda_rl.recipes import RECIPES
+from panda_rl.recording import Recording
+from tests import screens
+
+DOCS = cli.ROOT / "docs"
 GOAL = evaluation.JUDGING_SEED + 4  # one to which the arm has some way to go
 
 
@@ -36,16 +39,16 @@ def make_pictures(only: tuple[str, ...] = ()) -> None:
         only: some of window, training, test, tensorboard; nothing for all of them.
     """
     if missing := screens.missing():
-        raise UsageError(f"missing Debian packages: apt install {' '.join(missing)}")
+        raise cli.UsageError(f"missing Debian packages: apt install {' '.join(missing)}")
     makers = {
         "window": window,
         "training": training_gif,
-        "test": lambda: test_agent(record=DOCS / "test_agent.gif", no_render=True),
+        "test": test_gif,
         "tensorboard": tensorboard,
     }
     for name in only or makers:
         if name not in makers:
-            raise UsageError(f"--only {name} is none of {', '.join(makers)}")
+            raise cli.UsageError(f"--only {name} is none of {', '.join(makers)}")
         makers[name]()
 
 
@@ -53,10 +56,9 @@ def window() -> None:
     """pybullet_simulation.png: the window, with the shipped agent at its goal."""
     with screens.virtual_screen() as display:
         os.environ["DISPLAY"] = display
-        env = evaluation.RecordEpisode(gym.make("PandaReach-v2", render_mode="human"))
-        agent = agents.read(AGENTS / "PandaReach_PPO_v2_ee_dense.zip")
-        policy = agent.policy(env.observation_space, env.action_space)
-        evaluation.play_episode(policy, env, GOAL)
+        env = gym.make("PandaReach-v2", render_mode="human")
+        agent = agents.read(SHIPPED["ee", "dense"])
+        evaluation.play(agent.policy(env), env, GOAL)
         time.sleep(1)  # the window draws in its own time
         root = Xlib.display.Display(display).screen().root
         bullet = next(w for w in root.query_tree().children if "Bullet" in (w.get_wm_name() or ""))
@@ -72,7 +74,7 @@ class Film(BaseCallback):
         super().__init__()
         self.recording = recording
         self.at = at
-        self.env = evaluation.RecordEpisode(gym.make("PandaReach-v2"))
+        self.env = gym.make("PandaReach-v2")
 
     def _on_rollout_start(self) -> None:
         if self.num_timesteps in self.at:
@@ -85,52 +87,60 @@ class Film(BaseCallback):
         return True
 
     def _film(self) -> None:
-        def film(step: int) -> None:
+        def film(step: int, distance: float, reached: bool) -> None:
             if step <= 30:
-                distance = f"{self.env.distance * 1000:.0f} mm"
-                caption = f"{self.num_timesteps:,} steps trained   {distance}"
-                picture = self.env.get_wrapper_attr("picture")()
-                self.recording.add(picture, caption, self.env.reached)
+                caption = f"{self.num_timesteps:,} steps trained   {distance * 1000:.0f} mm"
+                self.recording.add(self.env.get_wrapper_attr("picture")(), caption, reached)
 
-        evaluation.play_episode(self.model, self.env, GOAL, film)
+        evaluation.play(self.model, self.env, GOAL, film)
 
 
 def training_gif() -> None:
     """training.gif: the same goal at several moments of the default run."""
     recording = Recording(DOCS / "training.gif")
-    config = training.RECIPES["ee", "dense"]
+    config = dataclasses.replace(RECIPES["ee", "dense"], subprocesses=False)
     model = training.make_model(config, training.make_env(config))
     film = Film(recording, at=(0, 1024, 2048, 3072, 4096, 8192))
     model.learn(config.total_timesteps, callback=film)
     recording.save()
 
 
+def test_gif() -> None:
+    """test_agent.gif: what the test script records."""
+    words = ("panda_reach_test_agent.py", "--no-render", "--record", DOCS / "test_agent.gif")
+    subprocess.run([sys.executable, *map(str, words)], cwd=cli.ROOT, check=True)
+
+
 def tensorboard() -> None:
-    """tensorboard.png and tensorboard2.png: the shipped agents' curves, in a browser."""
+    """tensorboard.png, tensorboard2.png: the shipped agents' curves and configs, in a browser."""
     with tempfile.TemporaryDirectory() as folder:
         logdir = Path(folder)
-        for run in SHIPPED:
-            (logdir / run).symlink_to(RUNS / run)
+        for agent in SHIPPED.values():
+            (logdir / agent.stem).symlink_to(cli.RUNS / agent.stem)
         with screens.tensorboard(logdir) as address, screens.chromium() as browser:
             browser.set_window_size(1500, 1000)
-            browser.get(address + "#timeseries")
+            browser.get(address + "#timeseries&smoothing=0")
             time.sleep(5)
             # As a person would leave it: settings folded, the runs' whole names and colours seen.
+            # Smoothed, runs that are solved at 10,000 steps would seem to rise until 80,000.
             browser.execute_script(
-                "localStorage.setItem('_tb_global_settings', JSON.stringify("
-                "{sideBarWidthInPercent: 25, timeSeriesSettingsPaneOpened: false}))"
+                "localStorage.setItem('_tb_global_settings', JSON.stringify({scalarSmoothing: 0, "
+                "sideBarWidthInPercent: 25, timeSeriesSettingsPaneOpened: false}))"
             )
             browser.refresh()
             time.sleep(15)  # the cards come one after the other
-            browser.save_screenshot(DOCS / "tensorboard2.png")
             tags = browser.find_element(By.CSS_SELECTOR, "input[placeholder^='Filter tags']")
             tags.send_keys("eval/success_rate|ep_rew_mean|mean_final", Keys.ESCAPE)
             time.sleep(10)
             browser.save_screenshot(DOCS / "tensorboard.png")
+            browser.get("about:blank")  # or the page would only scroll
+            browser.get(address + "#hparams")
+            time.sleep(15)
+            browser.save_screenshot(DOCS / "tensorboard2.png")
     for name in ("tensorboard.png", "tensorboard2.png"):
         picture = PIL.Image.open(DOCS / name).convert("RGB")
         picture.quantize(128).save(DOCS / name, optimize=True)
 
 
 if __name__ == "__main__":
-    cli.run(make_pictures)
+    cli.run(lambda: tyro.cli(make_pictures))

@@ -13,11 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from panda_rl import cli
-from panda_rl.files import ROOT
-
 import nbformat
 from nbclient import NotebookClient
+
+from panda_rl.cli import ROOT
 
 NOTEBOOK = ROOT / "docs" / "panda_reach.ipynb"
 
@@ -67,4 +66,4 @@ def digest(notebook: nbformat.NotebookNode) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(run_notebook)
+    run_notebook()

@@ -8,7 +8,6 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 AGENTS = ROOT / "rl-trained-agents"
@@ -16,11 +15,11 @@ RUNS = ROOT / "runs"
 
 
 class UsageError(ValueError):
-    """Something the user can mend. The message says what is wrong and what to do."""
+    """Something that the user can mend. The message says what is wrong and what to do."""
 
 
-def run(script: Callable[[], None]) -> NoReturn:
-    """Run ``script`` and exit: 0, 2 with one line for a UsageError, or 130 if it was stopped.
+def run(script: Callable[[], None]) -> None:
+    """Run ``script``. Exits with 2 and a line after a UsageError, and with 130 if it was stopped.
 
     A cluster's SIGTERM counts as Ctrl-C. A bug keeps its traceback.
     """
@@ -32,18 +31,13 @@ def run(script: Callable[[], None]) -> NoReturn:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    sys.exit(0)
 
 
-def new_run(stem: str, name: str | None = None) -> tuple[Path, Path]:
-    """Reserve a run's name: the path of its agent and its folder of curves, which is made.
+def new_run(stem: str, name: str | None) -> tuple[Path, Path]:
+    """Reserve a run's ``name``; without one it is ``<stem>_<n>``, with the first free n.
 
-    Args:
-        stem: without a ``name``, the run is ``<stem>_<n>`` with the first free n.
-        name: the run's name.
-
-    Raises:
-        UsageError: there is a run of that name already.
+    Returns the path of its agent, and its folder of curves, which is made. Raises UsageError if
+    there is a run of that name already.
     """
     AGENTS.mkdir(exist_ok=True)
     for run in [name] if name else (f"{stem}_{n}" for n in itertools.count(1)):
@@ -57,11 +51,11 @@ def new_run(stem: str, name: str | None = None) -> tuple[Path, Path]:
 
 
 def command(*words: str | Path) -> str:
-    """A command that runs Python with ``words``, to paste into a shell in the current folder."""
+    """A command to paste into a shell in the current folder."""
     here = Path.cwd()
     paths = [Path(word) for word in words]
     short = [path.relative_to(here) if path.is_relative_to(here) else path for path in paths]
-    return shlex.join(["python", *map(str, short)])
+    return shlex.join(map(str, short))
 
 
 @contextlib.contextmanager

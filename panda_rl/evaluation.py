@@ -3,14 +3,13 @@
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import rich
 import rich.box
 import rich.table
-import scipy.stats
 
 # Three sets of goals, by the seed of the reset that draws them. Training uses the seeds below
 # both. Recipes and shipped agents are chosen by results on the second set, which the curves
@@ -21,61 +20,49 @@ CHOOSING_GOALS = range(CHOOSING_SEED, CHOOSING_SEED + 20)
 JUDGING_GOALS = range(JUDGING_SEED, JUDGING_SEED + 100)
 
 
-class Policy(Protocol):
-    """Anything that acts like one of Stable-Baselines3's algorithms or policies."""
-
-    def predict(self, observation: Any, *, deterministic: bool) -> tuple[Any, Any]: ...
-
-
 @dataclasses.dataclass(frozen=True)
 class Episode:
     """The record of one episode. Returns are undiscounted sums over its steps."""
 
-    success: bool
-    """At the goal after the last step."""
-    dense_return: float
-    """Minus the sum of the distances (m), whichever reward the environment gives."""
-    sparse_return: float
-    """Minus the number of steps that do not end at the goal."""
-    final_distance: float
-    """m."""
-    steps_to_goal: int | None
-    """Steps until the goal was first reached; None if it never was."""
-    effort: float
-    """Mean squared length of the actions."""
-    action_change: float
-    """Mean length of the change from one action to the next: how jerky the motion is."""
+    success: bool  # at the goal after the last step
+    dense_return: float  # minus the sum of the distances (m), whatever the environment's reward
+    sparse_return: float  # minus the number of steps that do not end at the goal
+    final_distance: float  # m
+    steps_to_goal: int | None  # until it was first reached; None if it never was
+    effort: float  # mean squared length of the actions
+    action_change: float  # mean length of the change between actions: how jerky the motion is
 
 
 def play(
-    policy: Policy,
+    policy: Any,
     env: gym.Env,
     seed: int,
     on_step: Callable[[int, float, bool], None] = lambda step, distance, reached: None,
 ) -> Episode:
-    """Play the goal of ``seed`` without exploration noise.
+    """Play the goal that ``seed`` draws, without exploration noise.
 
     Args:
-        policy: the policy to play.
-        env: an environment of ``panda_rl``, with its time limit.
-        seed: of the reset, which draws the goal.
-        on_step: called after the reset and after each step with the number of the step, the
+        policy: has Stable-Baselines3's ``predict``.
+        env: an environment of ``panda_rl``.
+        seed: of the reset.
+        on_step: called after the reset and after each step with the number of steps so far, the
             distance to the goal (m) and whether it is reached.
     """
-    distances, reached, actions = [], [], []
+    distances: list[float] = []
+    reached: list[bool] = []
+    actions: list[np.ndarray] = []
     observation, info = env.reset(seed=seed)
-    over = False
+    terminated = truncated = False
     while True:
         to_goal = observation["desired_goal"] - observation["achieved_goal"]
         distances.append(float(np.linalg.norm(to_goal)))
-        reached.append(bool(info["is_success"]))
+        reached.append(info["is_success"])
         on_step(len(actions), distances[-1], reached[-1])
-        if over:
+        if terminated or truncated:
             break
         action, _ = policy.predict(observation, deterministic=True)
         observation, _, terminated, truncated, info = env.step(action)
         actions.append(np.clip(action, -1, 1))  # as the robot does
-        over = terminated or truncated
     changes = np.linalg.norm(np.diff(actions, axis=0), axis=1)
     return Episode(
         success=reached[-1],
@@ -88,46 +75,41 @@ def play(
     )
 
 
-def summary(episodes: Sequence[Episode]) -> dict[str, Any]:
-    """Means over ``episodes``; the success rate with its 95% Wilson interval."""
+def summary(episodes: Sequence[Episode]) -> dict[str, float]:
+    """The success rate with its 95% Wilson interval, and the means of an Episode's numbers."""
+    import scipy.stats  # here, because it takes a second
+
     successes = sum(episode.success for episode in episodes)
     interval = scipy.stats.binomtest(successes, len(episodes)).proportion_ci(method="wilson")
     steps = [e.steps_to_goal for e in episodes if e.steps_to_goal is not None]
-
-    def mean(name: str) -> float:
-        return float(np.mean([getattr(episode, name) for episode in episodes]))
-
-    return {
+    means = {
+        f"mean_{name}": float(np.mean([getattr(episode, name) for episode in episodes]))
+        for name in ("dense_return", "sparse_return", "final_distance", "effort", "action_change")
+    }
+    return means | {
         "success_rate": successes / len(episodes),
-        "success_interval": (float(interval.low), float(interval.high)),
-        "mean_dense_return": mean("dense_return"),
-        "mean_sparse_return": mean("sparse_return"),
-        "mean_final_distance": mean("final_distance"),
-        "worst_final_distance": max(e.final_distance for e in episodes),
+        "success_low": float(interval.low),
+        "success_high": float(interval.high),
+        "worst_final_distance": max(episode.final_distance for episode in episodes),
         "reached_goal": len(steps),
         "mean_steps_to_goal": float(np.mean(steps)) if steps else math.nan,
-        "mean_effort": mean("effort"),
-        "mean_action_change": mean("action_change"),
     }
 
 
 def print_table(title: str, first_seed: int, episodes: Sequence[Episode], **more: str) -> None:
     """Print the table that ends training and playing, with ``more`` rows at its end."""
     result = summary(episodes)
-    low, high = result["success_interval"]
-    reached = result["reached_goal"]
-    steps = f"{result['mean_steps_to_goal']:.1f}" if reached else "-"
-    if 0 < reached < len(episodes):  # those may be the goals that were close from the start
-        steps += f", where it was reached ({reached:,} of {len(episodes):,})"
     goals = "held-out goals" if first_seed >= CHOOSING_SEED else "goals for training"
+    interval = f"95% interval {result['success_low']:.1%} to {result['success_high']:.1%}"
+    reached = f"{result['reached_goal']:,} of {len(episodes):,} episodes"
     rows = {
         "episodes": f"{len(episodes):,}  ({goals}, seeds from {first_seed:,})",
-        "success rate": f"{result['success_rate']:.1%}  (95% interval {low:.1%} to {high:.1%})",
+        "success rate": f"{result['success_rate']:.1%}  ({interval})",
         "mean return, dense": f"{result['mean_dense_return']:.3f}",
         "mean return, sparse": f"{result['mean_sparse_return']:.2f}",
         "mean final distance": f"{result['mean_final_distance'] * 1000:.1f} mm",
         "worst final distance": f"{result['worst_final_distance'] * 1000:.1f} mm",
-        "mean steps to the goal": steps,
+        "mean steps to the goal": f"{result['mean_steps_to_goal']:.1f}  (reached in {reached})",
         "mean effort": f"{result['mean_effort']:.3f}  (squared action)",
         "mean change of action": f"{result['mean_action_change']:.3f}",
     }
@@ -135,3 +117,8 @@ def print_table(title: str, first_seed: int, episodes: Sequence[Episode], **more
     for name, value in (rows | more).items():
         table.add_row(name, value)
     rich.print(table)
+    if not result["success_rate"]:
+        print(
+            "No episode ended at its goal. Was the agent trained for long enough, with a smaller "
+            "learning rate, or under VecNormalize, whose statistics are not in its file?"
+        )

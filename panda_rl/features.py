@@ -6,12 +6,10 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 
 class RelativeGoal(BaseFeaturesExtractor):
-    """Shows the networks the vector to the goal, scaled to about +-1.
+    """Shows the networks the vector from the hand to the goal, scaled to about +-1.
 
     Stable-Baselines3's own extractor passes on the two positions, in metres. What matters is
-    their difference, so the networks would first have to learn to subtract. Here the features
-    are ``scale`` times the hand's position, ``scale`` times the vector from the hand to the
-    goal, and ``observation``.
+    their difference, so the networks would first have to learn to subtract.
 
     Args:
         observation_space: PandaReach-v2's, 12 numbers in all.
@@ -26,8 +24,7 @@ class RelativeGoal(BaseFeaturesExtractor):
         self.register_buffer("scale", torch.tensor(scale))
 
     def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Features (batch, 12) from observations of shape (batch, 3), (batch, 3), (batch, 6)."""
+        """Features (batch, 12): scaled position of the hand, scaled vector, ``observation``."""
         hand, goal = observations["achieved_goal"], observations["desired_goal"]
-        return torch.cat(
-            (self.scale * hand, self.scale * (goal - hand), observations["observation"]), dim=1
-        )
+        scaled = (self.scale * hand, self.scale * (goal - hand))
+        return torch.cat((*scaled, observations["observation"]), dim=1)

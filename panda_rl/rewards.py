@@ -13,12 +13,7 @@ class EffortPenalty(gym.Wrapper):
     costs nothing and the observation does not show it, so without a penalty they drift. An arm
     that pays for every movement keeps idle joints still, as a real robot should.
 
-    Only the training environments have this wrapper. The task, its reward and every evaluation
-    are unchanged.
-
-    Args:
-        env: any environment with a Box of actions.
-        coef: the reward lost for an action of length 1.
+    Only training has this wrapper. The task, its reward and every evaluation are unchanged.
     """
 
     def __init__(self, env: gym.Env, coef: float) -> None:

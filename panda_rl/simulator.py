@@ -1,4 +1,4 @@
-"""panda-gym 2 and PyBullet, imported and started without a word."""
+"""panda-gym 2 and PyBullet: imported and started without a word, and the same for each seed."""
 
 import contextlib
 import ctypes
@@ -6,9 +6,12 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-_ONE_AT_A_TIME = threading.RLock()
+import numpy as np
+
+_LOCK = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -20,38 +23,75 @@ def quiet() -> Iterator[None]:
     process, so only one thread at a time may redirect them.
     """
     flush_c = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None).fflush
-    with _ONE_AT_A_TIME, open(os.devnull, "w") as devnull:  # noqa: PTH123
-        for stream in filter(None, (sys.stdout, sys.stderr)):  # None if it was closed
-            stream.flush()
-        flush_c(None)  # what was printed until now is the caller's
-        saved = [(fd, os.dup(fd)) for fd in (1, 2)]
-        for fd, _ in saved:
-            os.dup2(devnull.fileno(), fd)
+    with _LOCK, open(os.devnull, "w") as devnull:  # noqa: PTH123
+        print(end="", flush=True)  # what was printed until now is the caller's
+        flush_c(None)
+        saved = {fd: os.dup(fd) for fd in (1, 2)}
         try:
+            for fd in saved:
+                os.dup2(devnull.fileno(), fd)
             yield
         finally:
             flush_c(None)  # C buffers its output: drop it before stdout is back
-            for fd, copy in saved:
+            for fd, copy in saved.items():
                 os.dup2(copy, fd)
                 os.close(copy)
 
 
 with quiet():  # pybullet prints its build time when it is imported
     import gym
-    import panda_gym  # noqa: F401  registers its environments with old gym
-    import pybullet  # noqa: F401
+    import panda_gym.assets  # and with it panda_gym, which registers its environments
+
+# The panda-gym on PyPI lacks the texture of Flip's cube. Here it finds ours.
+panda_gym.assets.get_data_path = lambda: str(Path(__file__).parent)
 
 
 def make(task: str, **kwargs: Any) -> Any:
     """panda-gym's environment for ``task``, such as ``"Reach"``, without old gym's wrappers."""
     with quiet():
         panda = gym.make(f"Panda{task}-v2", **kwargs).unwrapped
+    engine = panda.sim.physics_client
     # By default Bullet handles contacts in an order that can depend on memory addresses, and
     # with it the last digits of every position. This sorts them.
-    panda.sim.physics_client.setPhysicsEngineParameter(deterministicOverlappingPairs=1)
+    engine.setPhysicsEngineParameter(deterministicOverlappingPairs=1)
+    if task == "Flip":  # its cube is transparent
+        engine.changeVisualShape(bodies(panda)["object"], -1, rgbaColor=(1, 1, 1, 1))
     return panda
 
 
 def bodies(panda: Any) -> dict[str, int]:
-    """PyBullet's number of each body by its name, such as ``"object"`` and ``"target"``."""
+    """PyBullet's number of each body, by its name."""
     return panda.sim._bodies_idx  # panda-gym has no public name for it
+
+
+def movable(panda: Any, kind: str) -> list[str]:
+    """Names of the cubes, ``kind="object"``, or of their goals, ``"target"``."""
+    return [name for name in bodies(panda) if name.startswith(kind)]
+
+
+def reset(panda: Any, seed: int) -> dict[str, np.ndarray]:
+    """panda-gym's own reset, made to depend on nothing but ``seed``."""
+    # Bullet remembers what touched what, which changes the next contacts a little. It forgets
+    # the contacts of a cube that is far away.
+    panda.robot.reset()
+    for height, name in enumerate(movable(panda, "object"), start=10):
+        panda.sim.set_base_pose(name, np.array([0, 0, height]), np.array([0, 0, 0, 1]))
+    panda.sim.physics_client.performCollisionDetection()
+    # Flip draws its goals from NumPy's global generator. The caller gets it back as it was.
+    callers = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        return panda.reset(seed=seed)
+    finally:
+        np.random.set_state(callers)
+
+
+def set_goal(panda: Any, goal: np.ndarray) -> None:
+    """Make ``goal``, of the task's shape, the task's, and show it there."""
+    panda.task.goal = goal.astype(float)
+    targets = movable(panda, "target")
+    for target, pose in zip(targets, np.split(panda.task.goal, len(targets)), strict=True):
+        if len(pose) == 3:
+            panda.sim.set_base_pose(target, pose, np.array([0, 0, 0, 1]))
+        else:  # Flip's is a quaternion
+            panda.sim.set_base_pose(target, panda.sim.get_base_position(target), pose)

@@ -1,29 +1,25 @@
 """The real scripts: in a copy of the repository, run from another folder, or in this process."""
 
 import contextlib
-import functools
 import io
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import panda_reach_random_agent
-import panda_reach_test_agent
-import panda_reach_train_agent
-from docs.run_notebook import copy_tracked
-from panda_rl import agents, cli, configs, evaluation, files
-from tests import screens
-
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from docs.run_notebook import copy_tracked
+from panda_rl import agents, cli, evaluation
+from tests import screens
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = [(control, reward) for control in ("ee", "joints") for reward in ("dense", "sparse")]
@@ -44,12 +40,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def clone(tmp_path: Path) -> Path:
     """The scripts and the shipped agents and curves, as in a fresh clone."""
     folder = tmp_path / "a clone"
-    folder.mkdir()
-    for script in ROOT.glob("*.py"):
-        shutil.copy(script, folder)
-    caches = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "panda_rl", folder / "panda_rl", ignore=caches)
-    copy_tracked(folder, "rl-trained-agents", "runs")
+    copy_tracked(folder, "*.py", "panda_rl", "rl-trained-agents", "runs")
     return folder
 
 
@@ -73,69 +64,32 @@ def run(clone: Path, tmp_path: Path) -> Run:
     return run
 
 
-def call(
-    function: Callable[..., Any],
-    *words: object,
-    parse: Callable[[list[str]], Any] | None = None,
-) -> subprocess.CompletedProcess[str]:
-    """What a script does with its command line, in this process: seconds sooner than ``run``."""
-    output, errors = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in "12")
-    with _undone():
-        sys.argv = [f"{function.__name__}.py", *map(str, words)]
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a script in this process, with evaluations on four goals: seconds sooner than ``run``.
+
+    Agents and curves go to ``tmp_path / "agents"`` and ``tmp_path / "runs"``.
+    """
+    monkeypatch.setattr(cli, "AGENTS", tmp_path / "agents")
+    monkeypatch.setattr(cli, "RUNS", tmp_path / "runs")
+    for name in ("CHOOSING_GOALS", "JUDGING_GOALS"):
+        monkeypatch.setattr(evaluation, name, getattr(evaluation, name)[:4])
+
+    def call(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        words = [str(ROOT / script), *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", words)
+        handler = signal.getsignal(signal.SIGTERM)
+        output, errors, code = io.StringIO(), io.StringIO(), 0
         try:
             with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-                cli.run(function, parse)
+                runpy.run_path(words[0], run_name="__main__")
         except SystemExit as stop:
-            for file in (output, errors):
-                file.seek(0)
             code = int(stop.code or 0)
-            return subprocess.CompletedProcess(sys.argv, code, output.read(), errors.read())
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        return subprocess.CompletedProcess(words, code, output.getvalue(), errors.getvalue())
 
-
-@contextlib.contextmanager
-def _undone() -> Iterator[None]:
-    """Undo what a script changes in its process, because this process goes on."""
-    argv, hook = sys.argv, threading.excepthook
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        sys.argv, threading.excepthook = argv, hook
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def call_random(*words: object) -> subprocess.CompletedProcess[str]:
-    return call(panda_reach_random_agent.random_agent, *words)
-
-
-def call_train(*words: object) -> subprocess.CompletedProcess[str]:
-    parse = functools.partial(configs.parse, panda_reach_train_agent.RECIPES)
-    return call(panda_reach_train_agent.train, *words, parse=parse)
-
-
-def call_test(*words: object) -> subprocess.CompletedProcess[str]:
-    return call(panda_reach_test_agent.test_agent, *words)
-
-
-@pytest.fixture
-def few_goals(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Evaluations in this process play four goals instead of 20 or 100, to save time."""
-    evaluate = evaluation.evaluate
-
-    def evaluate_few(policy: Any, env: Any, seeds: range, *more: Any) -> Any:
-        return evaluate(policy, env, seeds[:4], *more)
-
-    monkeypatch.setattr(evaluation, "evaluate", evaluate_few)
-
-
-@pytest.fixture
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_goals: None) -> Path:
-    """Where runs and agents go that are made in this process."""
-    for name in ("RUNS", "AGENTS"):
-        monkeypatch.setattr(files, name, tmp_path / name)
-        (tmp_path / name).mkdir()
-    return tmp_path
+    return call
 
 
 @pytest.fixture(scope="session")
@@ -180,6 +134,10 @@ def assert_one_line(result: subprocess.CompletedProcess[str], *words: str, code:
     assert "\x1b" not in result.stderr
     for word in words:
         assert word in result.stderr
+
+
+def assert_fine(result: subprocess.CompletedProcess[str]) -> None:
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout
 
 
 def row(output: str, name: str) -> str:

@@ -8,9 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import panda_rl  # noqa: F401  registers PandaReach-v2
-from tests.conftest import ROOT
-
 import gymnasium as gym
 import imageio.v3 as iio
 import numpy as np
@@ -22,6 +19,9 @@ from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv
 from torch import nn
+
+import panda_rl  # noqa: F401  registers PandaReach-v2
+from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text().replace("\\\n", "")
 ZOO = [shlex.split(line)[1:] for line in re.findall(r"^python -m rl_zoo3.*", README, re.M)]

@@ -1,23 +1,32 @@
-"""The environment: Gymnasium's and Stable-Baselines3's own checks, and what they leave out."""
+"""The environments: panda-gym's own, by Gymnasium's and Stable-Baselines3's own checks."""
 
-import os
+import copy
+import pickle
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
-
-from panda_rl.env import PandaReachEnv, quiet
-from panda_rl.errors import DisplayError
-from tests.conftest import ROOT, VARIANTS, linux_only
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.error import ClosedEnvironmentError
+import torch
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from gymnasium.utils import seeding
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.vec_env import SubprocVecEnv
+
+from panda_rl import simulator
+from panda_rl.env import PandaEnv
+from tests.conftest import ROOT
+
+TASKS = ["Reach", "Push", "Slide", "PickAndPlace", "Stack", "Flip"]
+KINDS = ["", "Dense", "Joints", "JointsDense"]
+IDS = [f"Panda{task}{kind}-v2" for task in TASKS for kind in KINDS]
+ZERO = np.zeros(3, np.float32)
 
 # An untrained agent's first steps, which take the hand to the table: (19, 3), in tenths.
 TO_THE_TABLE = """
@@ -27,90 +36,100 @@ TO_THE_TABLE = """
 """
 
 
-def make(control_type: str = "ee", reward_type: str = "dense", **kwargs: Any) -> gym.Env:
-    return gym.make("PandaReach-v2", control_type=control_type, reward_type=reward_type, **kwargs)
+@pytest.fixture
+def make() -> Iterator[Callable[..., Any]]:
+    """Make an environment that is closed at the end."""
+    made: list[gym.Env] = []
+
+    def make(name: str = "PandaReach-v2", **kwargs: Any) -> Any:
+        made.append(gym.make(name, **kwargs))
+        return made[-1]
+
+    yield make
+    for env in made:
+        env.close()
 
 
-def goals(env: gym.Env, seed: int, n: int = 3) -> list[list[float]]:
-    return [env.reset(seed=seed if i == 0 else None)[0]["desired_goal"].tolist() for i in range(n)]
+def episode(env: Any, seed: int, steps: int = 15, **kwargs: Any) -> list[Any]:
+    """All that is observed and rewarded, with actions that depend on nothing but the seed."""
+    env.reset(seed=seed, **kwargs)
+    rng = np.random.default_rng(seed)
+    results = []
+    for _ in range(steps):
+        observation, reward, *_ = env.step(rng.uniform(-1, 1, env.action_space.shape))
+        results.append(({name: a.tolist() for name, a in observation.items()}, reward))
+    return results
 
 
-@pytest.mark.parametrize(("control_type", "reward_type"), VARIANTS)
-def test_passes_both_checkers_without_a_warning(control_type: str, reward_type: str) -> None:
-    env = make(control_type, reward_type).unwrapped
+def goal(env: Any, **kwargs: Any) -> list[float]:
+    return env.reset(**kwargs)[0]["desired_goal"].tolist()
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_passes_both_checkers_without_a_warning(name: str, make: Callable[..., Any]) -> None:
+    env = make(name).unwrapped
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(env, skip_render_check=True)  # human needs a display: test_window.py
         sb3_check_env(env)
-    env.close()
 
 
-def test_the_defaults_are_panda_gyms() -> None:
-    env = gym.make("PandaReach-v2")
-    env.reset(seed=0)
-    _, reward, *_ = env.step(np.zeros(3, np.float32))
-    assert env.action_space.shape == (3,)
-    assert reward == -1.0
-    env.close()
-
-
-@pytest.mark.parametrize(("control_type", "reward_type"), VARIANTS)
-def test_an_episode_is_panda_gyms(control_type: str, reward_type: str) -> None:
-    """Step by step what panda-gym 2 gives for the same goal and actions, with sorted contacts."""
+@pytest.mark.parametrize("name", IDS)
+def test_an_episode_is_panda_gyms(name: str, make: Callable[..., Any]) -> None:
+    """Its spaces, length, and step by step its observations and rewards, with sorted contacts."""
     import gym as old_gym
 
-    env = make(control_type, reward_type)
-    with quiet():
-        theirs = old_gym.make("PandaReach-v2", control_type=control_type, reward_type=reward_type)
+    assert gym.spec(name).max_episode_steps == old_gym.spec(name).max_episode_steps
+    env = make(name)
+    with simulator.quiet():
+        theirs = old_gym.make(name)
     engine = theirs.unwrapped.sim.physics_client
     engine.setPhysicsEngineParameter(deterministicOverlappingPairs=1)
+    assert env.action_space.shape == theirs.action_space.shape
+    for key, space in theirs.observation_space.items():
+        assert (env.observation_space[key].low == space.low).all()
+        assert (env.observation_space[key].high == space.high).all()
+
     observation, _ = env.reset(seed=7)
-    theirs.reset()
-    goal = theirs.unwrapped.task.goal = env.get_wrapper_attr("_panda").task.goal
-    theirs.unwrapped.sim.set_base_pose("target", goal, np.array([0, 0, 0, 1]))
+    drawn = int(seeding.np_random(7)[0].integers(2**31))
+    np.random.seed(drawn)  # Flip's goals come from there
+    expected = theirs.unwrapped.reset(seed=drawn)
+    theirs.reset = lambda: None
     rng = np.random.default_rng(0)
-    for step in range(1, 51):
-        action = np.asarray(rng.uniform(-1, 1, env.action_space.shape), np.float32)
+    for _ in range(15):
+        for key, value in expected.items():
+            assert observation[key].dtype == np.float32
+            np.testing.assert_allclose(observation[key], value, atol=1e-4)
+        action = rng.uniform(-1, 1, env.action_space.shape).astype(np.float32)
         observation, reward, terminated, truncated, info = env.step(action)
-        their_observation, their_reward, done, their_info = theirs.step(action)
-        for name, value in their_observation.items():
-            assert observation[name].dtype == np.float32
-            np.testing.assert_array_equal(observation[name], value.astype(np.float32))
-        assert reward == pytest.approx(float(their_reward), abs=1e-6)
+        expected, their_reward, _, their_info = theirs.unwrapped.step(action)
+        assert reward == pytest.approx(float(their_reward), abs=1e-4)
         assert info["is_success"] == bool(their_info["is_success"])
-        assert not terminated
-        assert truncated == done == (step == 50)
-    env.close()
+        assert not terminated and not truncated
     theirs.close()
 
 
-def test_one_seed_fixes_all_later_goals_also_in_a_worker() -> None:
+@pytest.mark.parametrize("name", IDS)
+def test_a_seed_fixes_an_episode_whatever_was_played_before(
+    name: str, make: Callable[..., Any]
+) -> None:
+    env = make(name)
+    first = episode(env, seed=3)
+    assert episode(env, seed=4)[0] != first[0]
+    np.random.seed(1)  # the caller's own generator decides nothing, and is left alone
+    assert episode(env, seed=3) == first
+    assert np.random.random() == np.random.RandomState(1).random_sample()
+    assert episode(make(name), seed=3) == first
+
+
+def test_one_seed_fixes_all_later_goals_also_in_a_process(make: Callable[..., Any]) -> None:
     env, workers = make(), SubprocVecEnv([lambda: gym.make("panda_rl:PandaReach-v2")])
-    here = goals(env, seed=3)
-    env.step(env.action_space.sample())
-    assert goals(env, seed=3) == here
-    assert goals(env, seed=4) != here
+    here = [goal(env, seed=3), goal(env), goal(env)]
+    assert [goal(env, seed=3), goal(env), goal(env)] == here
     workers.seed(3)
-    observations: list[Any] = [workers.reset() for _ in here]
-    there = [observation["desired_goal"][0].tolist() for observation in observations]
-    assert there == here
-    env.close()
+    there: list[Any] = [workers.reset() for _ in here]
+    assert [observation["desired_goal"][0].tolist() for observation in there] == here
     workers.close()
-
-
-def test_an_episode_repeats_to_the_bit() -> None:
-    env = make("joints")
-
-    def episode() -> list[float]:
-        env.reset(seed=1)
-        return [float(env.step(np.full(7, 0.5, np.float32))[1]) for _ in range(50)]
-
-    first = episode()
-    for _ in range(3):
-        env.reset()
-        env.step(env.action_space.sample())
-    assert episode() == first
-    env.close()
 
 
 @pytest.mark.slow
@@ -119,159 +138,277 @@ def test_contacts_repeat_to_the_bit_wherever_the_simulator_lies_in_memory() -> N
     actions = np.array(TO_THE_TABLE.split(), float).reshape(-1, 3) / 10
 
     def path() -> bytes:
-        env = make()
+        env = PandaEnv()
         env.reset(seed=2)
         positions = [env.step(action)[0]["achieved_goal"] for action in actions]
         env.close()
         return np.array(positions).tobytes()
 
-    assert len({path() for _ in range(200)}) == 1
+    assert len({path() for _ in range(100)}) == 1
+
+
+def test_the_defaults_are_panda_gyms_and_success_ends_nothing(make: Callable[..., Any]) -> None:
+    env = make()
+    observation, _ = env.reset(seed=0)
+    env.reset(options={"goal": observation["achieved_goal"]})
+    ends = [env.step(ZERO)[1:] for _ in range(50)]
+    assert [reward for reward, *_ in ends] == [0.0] * 50
+    assert [end[1:3] for end in ends] == [(False, False)] * 49 + [(False, True)]
+    assert ends[-1][3]["is_success"]
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_rewards_can_be_computed_for_many_goals_at_once(
+    name: str, make: Callable[..., Any]
+) -> None:
+    """As HER does, to the bit."""
+    env = make(name)
+    observation, _ = env.reset(seed=0)
+    # Half of the goals are reached.
+    env.reset(seed=0, options={"goal": observation["achieved_goal"]})
+    steps = [env.step(env.action_space.sample()) for _ in range(5)]
+    env.reset(seed=1)
+    steps += [env.step(env.action_space.sample()) for _ in range(5)]
+    achieved, desired = (
+        np.array([observation[key] for observation, *_ in steps])
+        for key in ("achieved_goal", "desired_goal")
+    )
+    rewards = env.unwrapped.compute_reward(achieved, desired, {})
+    assert rewards.tolist() == [reward for _, reward, *_ in steps]
 
 
 @pytest.mark.slow
-def test_her_learns_on_it() -> None:
-    env = make(reward_type="sparse")
+def test_her_learns_on_it(make: Callable[..., Any]) -> None:
     model = SAC(
-        "MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, learning_starts=1450, seed=0
+        *("MultiInputPolicy", make()),
+        replay_buffer_class=HerReplayBuffer,
+        learning_starts=290,
+        seed=0,
     )
-    model.learn(1500)
+    model.learn(300)
     assert model.replay_buffer
     sample = model.replay_buffer.sample(256)
     # Relabelled with goals that were reached later: some are successes (reward 0).
     assert {float(reward) for reward in sample.rewards} == {-1.0, 0.0}
-    env.close()
 
 
-def test_rgb_array_needs_no_display() -> None:
-    env = make(render_mode="rgb_array")
+@pytest.mark.parametrize("task", TASKS)
+def test_a_picture_shows_each_cube_and_each_goal(task: str, make: Callable[..., Any]) -> None:
+    """Without a display."""
+    env = make(f"Panda{task}-v2", render_mode="rgb_array")
     env.reset(seed=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        picture: Any = env.render()
-    assert picture.shape == (480, 720, 3)
-    assert picture.dtype == np.uint8
-    red, green, blue = np.moveaxis(picture.astype(int), -1, 0)
-    assert ((green > 100) & (red < 60) & (blue < 60)).sum() > 50  # the target
-    assert ((red > 150) & (green > 150) & (blue > 150)).mean() > 0.1  # arm and table
-    env.close()
+        picture = env.render()
+    assert (picture.shape, picture.dtype) == ((480, 720, 3), np.uint8)
+    panda = env.unwrapped.panda
+    names = simulator.movable(panda, "object") + simulator.movable(panda, "target")
+    assert len(names) == {"Reach": 1, "Stack": 4}.get(task, 2)
+    for name in names:
+        place = panda.sim.get_base_position(name)
+        panda.sim.set_base_pose(name, np.array([0, 0, 50]), np.array([0, 0, 0, 1]))
+        without = env.render()
+        panda.sim.set_base_pose(name, place, np.array([0, 0, 0, 1]))
+        assert (np.abs(picture.astype(int) - without).sum(-1) > 40).sum() > 30, name
 
 
-@linux_only
-@pytest.mark.parametrize("display", [None, ":99", "nonsense"])
-def test_a_window_without_a_display_is_one_clear_error(
-    display: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if display:
-        monkeypatch.setenv("DISPLAY", display)
-    with pytest.raises(DisplayError, match="no display answers"):
-        make(render_mode="human")
+# ------------------------------------------------------------------ a goal of one's own
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_episode_has_the_goal_that_was_asked_for(task: str, make: Callable[..., Any]) -> None:
+    """Whichever wrapper is around; the next episode draws its own again."""
+    env = gym.wrappers.RecordEpisodeStatistics(make(f"Panda{task}-v2"))
+    drawn, mine = goal(env, seed=1), goal(make(f"Panda{task}-v2"), seed=2)
+    assert goal(env, options={"goal": mine}) == mine
+    assert env.unwrapped.panda.task.get_goal().tolist() == mine
+    observation, *_ = env.step(np.zeros(env.action_space.shape))
+    assert observation["desired_goal"].tolist() == mine
+    assert goal(env, seed=1) == drawn
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"control_type": "arm"}, {"reward_type": "big"}, {"render_mode": "ansi"}]
+    "options",
+    [
+        {"gaol": (0, 0, 0.1)},
+        {"goal": (0, 0)},
+        {"goal": (0, 0, np.nan)},
+        {"goal": 0.1},
+        {"goal": "near"},
+        {"goal": None},
+    ],
+    ids=str,
 )
-def test_an_unknown_variant_is_one_clear_error(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="must be one of"):
-        PandaReachEnv(**wrong)
-
-
-def test_close_twice() -> None:
+def test_a_wrong_option_is_refused_and_nothing_has_changed(
+    options: dict[str, Any], make: Callable[..., Any]
+) -> None:
     env = make()
-    env.close()
-    env.close()
+    before = episode(env, seed=1)
+    with pytest.raises(ValueError):
+        env.reset(options=options)
+    assert episode(env, seed=1) == before
 
 
-def test_silent_in_this_process_and_in_a_worker() -> None:
-    program = """
-from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import SubprocVecEnv
-import gymnasium, panda_rl
-if __name__ == "__main__":
-    env = gymnasium.make("PandaReach-v2")
-    env.reset()
-    env.close()
-    workers = make_vec_env("panda_rl:PandaReach-v2", 2, vec_env_cls=SubprocVecEnv)
-    workers.reset()
-    workers.close()
-    print("done")
-"""
-    result = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning:panda_rl.env", "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    assert (result.stdout, result.stderr, result.returncode) == ("done\n", "", 0)
-
-
-def test_what_the_caller_printed_is_not_lost() -> None:
-    """stdout is redirected while the simulator starts: what stands in its buffers stays."""
-    program = "print('before'); import panda_rl.env as e; e.PandaReachEnv(); print('after')"
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
-        | {"PYTHONPATH": str(ROOT)},
-    )
-    assert (result.stdout, result.stderr) == ("before\nafter\n", "")
+# ------------------------------------------------------------------ actions
 
 
 @pytest.mark.parametrize(
     "action",
-    [[np.nan, 0, 0], [0, np.inf, 0], [0, 0, -np.inf], [0] * 7, [[0, 0, 0]], [], 0],
+    [[np.nan, 0, 0], [0, np.inf, 0], [0, 0, -np.inf], [1e300, 0, 0], [0] * 7, [[0] * 3], [], 0],
     ids=str,
 )
-def test_an_action_that_would_break_the_simulator_is_refused(action: Any) -> None:
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_an_action_that_would_break_the_simulator_is_refused(
+    action: Any, make: Callable[..., Any]
+) -> None:
     """A NaN would get the best reward there is, and all later episodes would be of NaN."""
-    env: Any = make(reward_type="sparse").unwrapped
+    env = make().unwrapped
+    before = episode(env, seed=1)
+    with pytest.raises(ValueError, match=r"finite .*\(3,\)"):
+        env.step(action)
+    assert episode(env, seed=1) == before
 
-    def episode() -> list[Any]:
+
+def test_an_action_may_be_any_three_numbers(make: Callable[..., Any]) -> None:
+    env = make("PandaReachDense-v2").unwrapped
+    moved = set()
+    for action in (
+        np.array([1, 0, -1], np.float32),
+        np.array([1, 0, -1]),
+        [1.0, 0.0, -1.0],
+        (1, 0, -1),
+        torch.tensor([1.0, 0.0, -1.0]),
+    ):
+        before = copy.copy(action)
         env.reset(seed=1)
-        steps = [env.step(np.full(3, 0.1, np.float32)) for _ in range(5)]
-        return [(observation["observation"].tolist(), reward) for observation, reward, *_ in steps]
-
-    before = episode()
-    with pytest.raises(ValueError, match=r"finite and of shape \(3,\)"):
-        env.step(np.array(action, np.float32))
-    assert episode() == before
-    env.close()
+        moved.add(env.step(action)[1])
+        assert all(a == b for a, b in zip(action, before, strict=True))  # and is left as it was
+    assert len(moved) == 1
 
 
-def test_after_close_every_method_says_that_it_is_closed() -> None:
-    env: Any = make(render_mode="rgb_array").unwrapped
+# ------------------------------------------------------------------ copies, and panda-gym's own
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_a_copy_refuses_to_step_until_it_is_reset(
+    copied: Callable[[Any], Any], make: Callable[..., Any]
+) -> None:
+    env = make("PandaPushJoints-v2")
+    env.reset(seed=1)
+    other = copied(env)
+    with pytest.raises(ResetNeeded, match="reset"):
+        other.step(np.zeros(7))
+    assert episode(other, seed=2) == episode(env, seed=2)
+    other.close()
+    env.step(np.zeros(7))  # deleting or closing a copy leaves the original alone
+
+
+def test_before_its_first_reset_an_environment_refuses_to_step(make: Callable[..., Any]) -> None:
+    with pytest.raises(ResetNeeded):
+        make().unwrapped.step(ZERO)
+
+
+def test_panda_gyms_own_robot_and_states_are_at_hand(make: Callable[..., Any]) -> None:
+    env = make("PandaReachDense-v2")
+    env.reset(seed=1)
+    panda = env.unwrapped.panda
+    assert len([panda.robot.get_joint_angle(joint) for joint in range(7)]) == 7
+    state = panda.save_state()
+    first = [env.step(np.ones(3))[1] for _ in range(5)]
+    panda.restore_state(state)
+    assert [env.step(np.ones(3))[1] for _ in range(5)] == pytest.approx(first, abs=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [{"control_type": "arm"}, {"reward_type": "big"}])
+def test_an_unknown_variant_is_one_clear_error(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be one of"):
+        PandaEnv(**wrong)
+
+
+def test_after_close_every_method_says_that_it_is_closed(make: Callable[..., Any]) -> None:
+    env = make(render_mode="rgb_array").unwrapped
     env.reset(seed=0)
+    env.close()
     env.close()
     for method in (
         env.reset,
         env.render,
         env.picture,
-        lambda: env.step(np.zeros(3, np.float32)),
-        lambda: env.compute_reward(np.zeros(3), np.zeros(3), {}),
+        lambda: env.panda,
+        lambda: env.step(ZERO),
+        lambda: env.compute_reward(ZERO, ZERO, {}),
     ):
         with pytest.raises(ClosedEnvironmentError, match="closed"):
             method()
 
 
-def test_an_episode_is_as_long_as_panda_gyms() -> None:
-    import gym as old_gym
-
-    theirs = old_gym.spec("PandaReach-v2").max_episode_steps
-    assert gym.spec("PandaReach-v2").max_episode_steps == theirs
+# ------------------------------------------------------------------ the caller's process
 
 
-def test_threads_that_make_environments_at_once_leave_stdout_working() -> None:
+def run_program(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_importing_it_changes_nothing_in_the_process() -> None:
     program = """
+import os, pkgutil, signal, sys, threading
+import gymnasium, torch, stable_baselines3, tyro, scipy.stats, imageio.v3, rich.table
+import gym, pybullet_data, panda_gym, pybullet
+
+def state():
+    return {
+        "handlers": {n: signal.getsignal(n) for n in signal.valid_signals()},
+        "hooks": (sys.excepthook, threading.excepthook, sys.unraisablehook, sys.displayhook),
+        "environment": dict(os.environ),
+        "threads": threading.enumerate(),
+        "streams": (sys.stdin, sys.stdout, sys.stderr),
+        "random": torch.get_rng_state().tolist(),
+        "torch": torch.get_num_threads(),
+        "folder": os.getcwd(),
+    }
+
+before = state()
+import panda_rl
+for module in pkgutil.iter_modules(panda_rl.__path__, "panda_rl."):
+    __import__(module.name)
+gymnasium.make("PandaReach-v2").reset()
+after = state()
+print([name for name in before if before[name] != after[name]])
+"""
+    result = run_program(program)
+    assert result.stdout.splitlines()[-1:] == ["[]"], result.stdout + result.stderr
+
+
+def test_it_is_silent_and_what_the_caller_printed_is_not_lost() -> None:
+    program = """
+import sys
+sys.stdout.reconfigure(line_buffering=False)
+print("before")
 import gymnasium, panda_rl, threading
 def make():
     for _ in range(3):
         gymnasium.make("PandaReach-v2").close()
-threads = [threading.Thread(target=make) for _ in range(4)]
+threads = [threading.Thread(target=make) for _ in range(4)]  # they all redirect stdout
 for thread in threads: thread.start()
 for thread in threads: thread.join()
-print("still here", flush=True)
+print("after")
 """
-    command = [sys.executable, "-c", program]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert (result.stdout, result.stderr, result.returncode) == ("still here\n", "", 0)
+    result = run_program(program)
+    assert (result.stdout, result.stderr, result.returncode) == ("before\nafter\n", "", 0)
+
+
+def test_it_is_silent_in_processes(tmp_path: Any) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("""
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import SubprocVecEnv
+if __name__ == "__main__":
+    workers = make_vec_env("panda_rl:PandaReach-v2", 2, vec_env_cls=SubprocVecEnv)
+    workers.reset()
+    workers.close()
+    print("done")
+""")
+    result = run_program(f"import runpy; runpy.run_path({str(program)!r}, run_name='__main__')")
+    assert (result.stdout, result.stderr, result.returncode) == ("done\n", "", 0)

@@ -4,13 +4,13 @@ import inspect
 import re
 from datetime import date
 
-import panda_reach_train_agent as training
-from tests.conftest import ROOT
-
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from stable_baselines3 import PPO
+
+from panda_rl.recipes import RECIPES
+from tests.conftest import ROOT
 
 LINES = (ROOT / "requirements.txt").read_text().splitlines()
 REQUIREMENTS = [Requirement(re.split(" +#", line)[0]) for line in LINES if re.match(r"\w", line)]
@@ -48,16 +48,16 @@ def test_the_readme_has_the_recipes_numbers() -> None:
     (header,) = (row for row in rows if row[:1] == ["number"])
     variants = [tuple(name.split()) for name in header[1:5]]
     numbers = {row[0].strip("`"): row[1:6] for row in rows if row[:1] and row[0].startswith("`")}
-    assert variants == list(training.RECIPES)
+    assert variants == list(RECIPES)
     defaults = {name: p.default for name, p in inspect.signature(PPO).parameters.items()}
     defaults |= {"n_envs": 1, "log_std_init": 0, "adam_beta2": 0.999}
     for name, (*shown, default) in numbers.items():
-        assert [float(n) for n in shown] == [getattr(c, name) for c in training.RECIPES.values()]
+        assert [float(n) for n in shown] == [getattr(c, name) for c in RECIPES.values()]
         if default != "-":
             assert float(default) == defaults[name], name
     different = {
         name
-        for config in training.RECIPES.values()
+        for config in RECIPES.values()
         for name in defaults.keys() & vars(config).keys()
         if getattr(config, name) != defaults[name] and name != "seed"
     }

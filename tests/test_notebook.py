@@ -4,10 +4,10 @@ import re
 import shutil
 from pathlib import Path
 
-from docs.run_notebook import NOTEBOOK, digest, execute
-
 import nbformat
 import pytest
+
+from docs.run_notebook import NOTEBOOK, digest, execute
 
 SHOWN = {"image/png", "image/gif"}
 
@@ -34,7 +34,7 @@ def test_it_runs_from_top_to_bottom(notebook: nbformat.NotebookNode, clone: Path
     settings = notebook.cells[1]
     settings.source, changed = re.subn(r"STEPS = [\d_]+", "STEPS = 512", settings.source)
     assert changed == 1
-    (clone / "docs").mkdir()
+    (clone / "docs").mkdir(exist_ok=True)
     shutil.copy(NOTEBOOK, clone / "docs")
     execute(notebook, clone / "docs")
     assert shown(notebook) == stored

@@ -1,67 +1,52 @@
-"""Playing saved agents: tables, recordings, agents that others trained."""
+"""The random agent and playing saved agents: what is said, tables, recordings."""
 
+import re
 from pathlib import Path
+from typing import Any
 
-from panda_rl import agents, files
-from tests.conftest import Run, assert_one_line, call_test, linux_only, row
-
-import gymnasium as gym
 import imageio.v3 as imageio
+import numpy as np
 import pytest
-import torch
-from stable_baselines3 import PPO
+
+from panda_rl.recording import Recording
+from tests.conftest import SHIPPED, VARIANTS, Run, assert_fine, assert_one_line, linux_only, row
+
+RANDOM, TEST = "panda_reach_random_agent.py", "panda_reach_test_agent.py"
+
+
+@pytest.mark.parametrize(("control_type", "reward_type"), VARIANTS)
+def test_the_random_agent_says_the_spaces_and_that_the_installation_works(
+    call: Run, control_type: str, reward_type: str
+) -> None:
+    variant = ("--control-type", control_type, "--reward-type", reward_type)
+    result = call(RANDOM, *variant, "--episodes", 2, "--no-render")
+    assert_fine(result)
+    actions = 7 if control_type == "joints" else 3
+    assert f"Action space: Box(-1.0, 1.0, ({actions},), float32)" in result.stdout
+    assert re.search(r"desired_goal'?: Box\(-10.0, 10.0, \(3,\), float32\)", result.stdout)
+    assert "without a window" in result.stdout
+    assert "The installation works: 100 steps, " in result.stdout.splitlines()[-1]
 
 
 @pytest.mark.slow
-def test_the_shipped_agent_plays_without_a_model(run: Run) -> None:
-    result = run("panda_reach_test_agent.py", "--no-render", "--episodes", 20)
-    assert (result.returncode, result.stderr) == (0, "")
+def test_the_shipped_agent_plays_without_a_model(run: Run, call: Run) -> None:
+    result = run(TEST, "--no-render", "--episodes", 20)
+    assert_fine(result)
     assert "PandaReach_PPO_v2_ee_dense" in result.stdout
     assert row(result.stdout, "success rate").startswith("100.0%  (95% interval 83.9% to 100.0%)")
-    again = call_test("--no-render", "--episodes", 20)
+    assert row(result.stdout, "episodes") == "20  (held-out goals, seeds from 2,000,000)"
+    again = call(TEST, SHIPPED, "--no-render", "--episodes", 20)
     assert again.stdout == result.stdout
-    other = call_test("--no-render", "--episodes", 20, "--seed", 1)
+    other = call(TEST, SHIPPED, "--no-render", "--episodes", 20, "--seed", 1)
     assert other.stdout != result.stdout
-
-
-@pytest.mark.parametrize("name", files.SHIPPED)
-def test_stable_baselines3_loads_the_shipped_agents(name: str) -> None:
-    """They name no module that is gone."""
-    agent = files.AGENTS / f"{name}.zip"
-    assert PPO.load(agent).num_timesteps == agents.read(agent).num_timesteps
-
-
-def test_an_agent_of_stable_baselines3s_own_plays(tmp_path: Path) -> None:
-    """Other layers, another activation, and no config of ours in it."""
-    env = gym.make("PandaReach-v2", control_type="joints")
-    kwargs = {"net_arch": {"pi": [32], "vf": [48, 16]}, "activation_fn": torch.nn.ReLU}
-    model = PPO("MultiInputPolicy", env, policy_kwargs=kwargs, seed=0, device="cpu")
-    agent = tmp_path / "theirs.zip"
-    model.save(agent)
-    result = call_test(agent, "--no-render", "--episodes", 1)
-    assert (result.returncode, result.stderr) == (0, "")
-
-    saved = agents.read(agent)
-    assert saved.control_type == "joints"
-    ours = saved.policy(env.observation_space, env.action_space)
-    observation, _ = env.reset(seed=0)
-    theirs = model.predict(observation, deterministic=True)[0]
-    assert (ours.predict(observation, deterministic=True)[0] == theirs).all()
-    env.close()
-
-
-def test_an_agent_for_another_task_is_reported_in_one_line(tmp_path: Path) -> None:
-    pendulum = PPO("MlpPolicy", "Pendulum-v1", device="cpu")
-    pendulum.save(tmp_path / "pendulum.zip")
-    assert_one_line(call_test(tmp_path / "pendulum.zip"), "another task")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["gif", "mp4"])
-def test_records(tmp_path: Path, suffix: str) -> None:
+def test_records(tmp_path: Path, call: Run, suffix: str) -> None:
     film = tmp_path / f"a film.{suffix}"
-    result = call_test("--no-render", "--episodes", 1, "--record", film)
-    assert (result.returncode, result.stderr) == (0, "")
+    result = call(TEST, SHIPPED, "--no-render", "--episodes", 1, "--record", film)
+    assert_fine(result)
     assert str(film) in result.stdout
     assert film.stat().st_size < 600_000
     assert list(tmp_path.iterdir()) == [film]
@@ -75,28 +60,60 @@ def test_records(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        pytest.param(["nowhere.zip"], ["nowhere.zip", "No such file"], marks=linux_only),
-        pytest.param(["."], ["directory"], marks=linux_only),
-        (["--episodes", 0], ["--episodes"]),
-        (["--seed", -1], ["--seed"]),
-        (["--record", "film.avi"], [".gif or .mp4"]),
-        (["--record", "no/such/folder/film.gif"], ["no/such/folder"]),
-        (["--record", "folder.gif"], ["Is a directory"]),
-        (["--record", "no/such/folder/film.gif", "--render"], ["no/such/folder"]),
-        pytest.param(["--record", "film.gif", "--render"], ["display"], marks=linux_only),
+        (["nowhere.zip"], ["nowhere.zip"]),
+        (["."], ["no agent"]),
+        ([SHIPPED, "--record", "film.avi"], [".gif or .mp4"]),
+        ([SHIPPED, "--record", "no/such/folder/film.gif"], ["no/such/folder"]),
         (["--record", "film.gif", "nowhere.zip"], ["nowhere.zip"]),
-        pytest.param(["--render"], ["display"], marks=linux_only),
     ],
 )
-def test_bad_input_is_reported_in_one_line(
+def test_bad_input_is_one_line_and_nothing_is_written(
+    call: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: list[object],
     words: list[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "folder.gif").mkdir()
-    result = call_test(*arguments)
+    result = call(TEST, *arguments)
     assert_one_line(result, *words)
     assert result.stdout == ""
-    assert [path.name for path in tmp_path.iterdir()] == ["folder.gif"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def recording(tmp_path: Path, request: pytest.FixtureRequest) -> Recording:
+    recording = Recording(tmp_path / f"x.{request.param}")
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        recording.add(rng.integers(0, 256, (480, 720, 3), np.uint8), "caption", reached=True)
+    return recording
+
+
+@pytest.mark.parametrize("recording", ["gif", "mp4"], indirect=True)
+def test_a_recording_leaves_the_users_files_alone(tmp_path: Path, recording: Recording) -> None:
+    suffix = recording.path.suffix
+    names = (f".x.tmp{suffix}", f"x.tmp{suffix}", f".x{suffix}.tmp", f".x{suffix}")
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    recording.save()
+    assert recording.path.stat().st_size > 0
+    assert [(tmp_path / name).read_text() for name in names] == ["mine"] * 4
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+@linux_only
+@pytest.mark.parametrize("recording", ["gif", "mp4"], indirect=True)
+def test_a_film_that_finds_no_room_leaves_the_one_that_was_there(recording: Recording) -> None:
+    import resource  # Windows has none
+
+    recording.path.write_text("mine")
+    limits: Any = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            recording.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert recording.path.read_text() == "mine"
+    assert list(recording.path.parent.iterdir()) == [recording.path]

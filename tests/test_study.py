@@ -1,148 +1,130 @@
-"""A study on a real Ray cluster of two nodes, and what survives when one of them dies."""
+"""A study on a real local Ray, and the other benchmarks, each cut short."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
+from benchmarks import shared
 from tests.conftest import ROOT, assert_one_line, eventually
 
-import psutil
-import pytest
-from stable_baselines3 import PPO
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before the import
-os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  15 starves beside the other tests
-
-from ray.cluster_utils import Cluster
-
-pytestmark = pytest.mark.slow
-
-
-def study(
-    folder: Path, *arguments: str, steps: int = 512, cwd: Path = ROOT
-) -> subprocess.Popen[str]:
-    short = ("--episodes", "2", "--first-seed", "0", "--changes", f"total_timesteps={steps}")
-    return subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.study", "--folder", folder, *short, *arguments],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def results(folder: Path) -> dict[str, dict]:
-    file = folder / "results.json"
-    return json.loads(file.read_text()) if file.exists() else {}
-
-
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    eventually(lambda: condition() or process.poll() is not None, seconds=600)
-    assert process.poll() is None, process.communicate()
-
-
-def check(folder: Path, seeds: int, steps: int = 512) -> None:
-    """Nothing is lost: every run has its result, its curve and an agent that loads."""
-    found = results(folder)
-    assert len(found) == seeds
-    weights = set()
-    for seed in range(seeds):
-        name = f"ee_dense_total_timesteps={steps}_seed={seed}"
-        assert found[name]["config"]["seed"] == seed
-        model = PPO.load(folder / f"{name}.zip")
-        assert (model.seed, model.num_timesteps) == (seed, steps)
-        weights.add(float(model.get_parameters()["policy"]["action_net.weight"].sum()))
-        curve = EventAccumulator(str(folder / name)).Reload()
-        assert curve.Scalars("rollout/ep_rew_mean")[-1].step == steps
-    assert len(weights) == seeds
+SHORT = ("--episodes", "2", "--first-seed", "0", "--changes", "total_timesteps=512")
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+def checkout(clone: Path) -> Path:
+    shutil.copytree(ROOT / "benchmarks", clone / "benchmarks", dirs_exist_ok=True)
+    shutil.copy(ROOT / "README.md", clone)
+    (clone / "docs").mkdir(exist_ok=True)
+    return clone
+
+
+def start(checkout: Path, module: str, *words: object, **kwargs: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, words)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command,
+        cwd=checkout,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        **kwargs,  # type: ignore
     )
-    yield cluster
-    cluster.shutdown()
 
 
-def test_a_node_dies_and_no_run_is_lost(cluster: Cluster, tmp_path: Path) -> None:
-    node = cluster.add_node(num_cpus=1)
-    folder = tmp_path / "study"
-    process = study(folder, "--seeds", "6", "--address", cluster.address, steps=4096)
-    # Each node has finished a run, and this one is in its next.
-    wait_for(lambda: len({r["node"] for r in results(folder).values()}) == 2, process)
-    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-    wait_for(lambda: "ray::run" in [worker.name() for worker in raylet.children()], process)
-    assert len(results(folder)) < 5
-    cluster.remove_node(node, allow_graceful=False)
+def end(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
     output, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, output + errors
-    check(folder, 6, steps=4096)
-    assert "failed: " not in output
-    lost = [r["node"] for r in results(folder).values()].count(node.node_id)
-    assert 1 <= lost < 4
+    assert process.returncode == code, output + errors
+    return output, errors
 
 
-def test_a_study_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
-    folder = tmp_path / "study"
-    process = study(folder, "--seeds", "3", "--workers", "1")
-    wait_for(lambda: results(folder), process)
+def saved(file: Path) -> dict[str, dict]:
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+@pytest.mark.slow
+def test_a_study_that_was_killed_goes_on_where_it_was(checkout: Path) -> None:
+    file = checkout / "study.json"
+    words = ("--file", file, *SHORT, "total_timesteps=512,learning_rate=900", "--seeds", 2)
+    process = start(checkout, "study", *words)
+    eventually(lambda: saved(file) or process.poll() is not None, seconds=300)
     process.kill()
     process.communicate()
-    before = results(folder)
-    assert len(before) < 3
-    process = study(folder, "--seeds", "3", "--workers", "1")
-    output, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, output + errors
-    check(folder, 3)
-    assert results(folder).items() >= before.items()  # with their seconds: not run again
+    before = saved(file)
+    assert before
+
+    # A run that fails is reported, and the others go on.
+    output, errors = end(start(checkout, "study", *words, "--to-readme"), code=1)
+    for seed in (0, 1):
+        assert f"ee_dense_total_timesteps=512,learning_rate=900_seed={seed} failed: " in errors
+    results = saved(file)
+    assert results.items() >= before.items()  # with their seconds: not run again
+    assert [run["config"]["seed"] for run in results.values()] == [0, 1]
+    for run in results.values():
+        assert run["config"]["total_timesteps"] == run["curve"][-1][0] == 512
+        assert len(run["episodes"]) == 2
+    first, second = (run["episodes"] for run in results.values())
+    assert first != second
+    (row,) = (line for line in output.splitlines() if line.startswith("| ee_dense"))
+    worst = max(episode["final_distance"] for episode in [*first, *second])
+    assert f"| {1000 * worst:.1f} mm |" in row
+    assert row in (checkout / "benchmarks" / "README.md").read_text()
 
 
-def test_a_run_that_fails_is_reported_and_the_others_go_on(clone: Path, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "benchmarks", clone / "benchmarks")
-    changes = ("--changes", "total_timesteps=512", "total_timesteps=512,learning_rate=900")
-    process = study(tmp_path / "study", "--seeds", "2", *changes, "--to-readme", cwd=clone)
-    output, errors = process.communicate(timeout=600)
-    assert process.returncode == 1, output + errors
-    assert "learning_rate=900_seed=0 failed: " in output
-    check(tmp_path / "study", 2)
+@pytest.mark.slow
+def test_the_benchmark_goes_on_where_it_was(checkout: Path) -> None:
+    """All methods and variants; runs that were there before are only shown."""
+    benchmark = checkout / "benchmarks" / "benchmark.py"
+    text = benchmark.read_text()
+    for limit in ("10, None", "5, 100_000", "5, 20_000"):
+        assert limit in text
+        text = text.replace(limit, f"{limit.split(',')[0]}, 256")
+    benchmark.write_text(text)
+    results = checkout / "benchmarks" / "results.json"
+    there = {"seed": 0, "solved": True, "curve": [[1024, 1.5, 0.5], [2048, 2.5, 1.0]]}
+    done = [
+        {"method": "this recipe", "variant": f"{control_type} {reward_type}", **there}
+        for control_type in ("ee", "joints")
+        for reward_type in ("dense", "sparse")
+    ]
+    results.write_text(json.dumps(done))
+    output, _ = end(start(checkout, "benchmark", "--seeds", 1))
+    assert output.startswith("4 runs are left: about 0.1 hours")
+    assert len(json.loads(results.read_text())) == 8
+    readme = (checkout / "README.md").read_text()
+    assert "| ee dense | this recipe | 1 of 1 | 2,048 | 2.5 (2.5 to 2.5) | 1.0 |" in readme
+    assert "| joints sparse | TQC+HER | 0 of 1 | inf |" in readme
+    assert end(start(checkout, "benchmark", "--seeds", 1))[0].startswith("0 runs are left")
 
-    runs = results(tmp_path / "study").values()
-    row = next(line for line in output.splitlines() if line.startswith("| ee_dense"))
-    _, count, _, lowest, _, worst, *_ = row.strip("| ").split(" | ")
-    assert count == "2"
-    assert lowest == f"{min(run['success_rate'] for run in runs):.1%}"
-    assert worst == f"{max(run['worst_final_distance'] for run in runs) * 1000:.1f} mm"
-    assert row in (clone / "benchmarks" / "README.md").read_text()
 
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--changes", "gama=0.9"], ["gama=0.9"]),
-        (["--changes", "gamma=2"], ["--gamma"]),
-        (["--variants", "ee"], ["no such run: ee"]),
-        (["--seeds", "0"], ["--seeds"]),
-    ],
-)
-def test_a_mistake_is_reported_in_one_line(
-    arguments: list[str], words: list[str], tmp_path: Path
-) -> None:
-    process = study(tmp_path / "study", *arguments)
+@pytest.mark.parametrize("module", ["study", "benchmark"])
+def test_what_is_missing_is_one_line(module: str, checkout: Path, tmp_path: Path) -> None:
+    for package in ("ray", "matplotlib", "sb3_contrib"):
+        (tmp_path / f"{package}.py").write_text("raise ImportError('not installed')")
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    end(start(checkout, module, "--help", env=env))
+    process = start(checkout, module, env=env)
     output, errors = process.communicate(timeout=600)
     result = subprocess.CompletedProcess(process.args, process.returncode, output, errors)
-    assert_one_line(result, *words)
+    assert_one_line(result, "pip install -r requirements-dev.txt")
 
 
-def test_without_ray_it_is_reported_in_one_line(clone: Path) -> None:
-    (clone / "ray.py").write_text("raise ImportError('not installed')")
-    shutil.copytree(ROOT / "benchmarks", clone / "benchmarks")
-    command = [sys.executable, "-m", "benchmarks.study"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=clone)
-    assert_one_line(result, "pip install ray")
+def test_a_mistake_gets_tyros_words(checkout: Path) -> None:
+    for words, said in (
+        (("--changes", "gama=0.9"), "--gama"),
+        (("--changes", "gamma=2"), "gamma is 2"),
+        (("--variants", "foot_dense"), "foot"),
+    ):
+        output, errors = end(start(checkout, "study", *words), code=2)
+        assert said in errors + output
+
+
+def test_tables_go_where_a_page_has_a_place() -> None:
+    with pytest.raises(AssertionError, match="no place for nothing"):
+        shared.insert("README.md", "nothing", "text")
+    assert shared.table("a | b", ["1 | 2"]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+    assert "<!-- benchmark:" in (ROOT / "README.md").read_text()

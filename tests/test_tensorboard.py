@@ -4,15 +4,15 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from panda_rl import files
-from tests import screens
-from tests.conftest import Run, eventually, need
-
 import numpy as np
 import PIL.Image
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+
+from benchmarks.ship import SHIPPED
+from tests import screens
+from tests.conftest import Run, eventually, need
 
 pytestmark = pytest.mark.slow
 
@@ -36,8 +36,8 @@ def wait(browser: webdriver.Chrome, script: str) -> None:
 def test_the_shipped_curves_are_drawn_at_once(clone: Path, browser: webdriver.Chrome) -> None:
     with screens.tensorboard(clone / "runs") as address:
         browser.get(address + "#timeseries")
-        for run in files.SHIPPED:
-            wait(browser, f"document.body.innerText.includes('{run}')")
+        for agent in SHIPPED.values():
+            wait(browser, f"document.body.innerText.includes('{agent.stem}')")
         wait(browser, "document.body.innerText.includes('/success_rate')")
         wait(browser, "document.querySelector('line-chart') !== null")
         eventually(lambda: colored(browser) > 200, "no curve is drawn")
@@ -54,7 +54,7 @@ def test_a_new_runs_curves_hparams_and_film_strips(
     clone: Path, run: Run, browser: webdriver.Chrome
 ) -> None:
     name = "a-new-run"
-    result = run("panda_reach_train_agent.py", "--total-timesteps", 4096, "--name", name)
+    result = run("panda_reach_train_agent.py", "--total-timesteps", 1024, "--name", name)
     assert result.returncode == 0
     with screens.tensorboard(clone / "runs") as address:
         browser.get(address + "#timeseries&tagFilter=eval")
@@ -63,7 +63,7 @@ def test_a_new_runs_curves_hparams_and_film_strips(
         wait(
             browser,
             "[...document.querySelectorAll('img')].some(i => i.src.includes('imageData')"
-            " && i.naturalWidth === 1200 && i.naturalHeight === 160)",
+            " && i.naturalWidth === 720 && i.naturalHeight === 240)",
         )
 
         browser.get("about:blank")

@@ -1,6 +1,8 @@
 """Training, as a person does it: files, tables, numbers; the same seed, the same agent."""
 
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -10,16 +12,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from stable_baselines3 import PPO
+
 import panda_reach_train_agent as script
-from panda_rl import agents, callbacks, configs, evaluation, files
-from panda_rl.errors import UsageError
+from panda_rl import agents, cli, evaluation, recipes
+from panda_rl.env import PandaEnv
+from panda_rl.features import RelativeGoal
+from panda_rl.rewards import EffortPenalty
 from tests.conftest import (
     RUN,
     SHIPPED,
     VARIANTS,
     Run,
+    assert_fine,
     assert_one_line,
-    call_train,
     curves,
     linux_only,
     row,
@@ -27,19 +38,15 @@ from tests.conftest import (
     weights,
 )
 
-import hypothesis
-import hypothesis.strategies as st
-import pytest
-from stable_baselines3 import PPO
-from stable_baselines3.common.base_class import BaseAlgorithm
-
-SHORT = ("--total-timesteps", 1024)
+TRAIN, TEST = "panda_reach_train_agent.py", "panda_reach_test_agent.py"
+SMALL = ("--n-envs", 2, "--n-steps", 32, "--batch-size", 32, "--n-epochs", 2, "--no-subprocesses")
+JOINTS = SHIPPED.with_name("PandaReach_PPO_v2_joints_dense.zip")
 
 
 @pytest.mark.slow
 def test_the_default_run_reaches_the_goals(run: Run, clone: Path) -> None:
-    result = run("panda_reach_train_agent.py")
-    assert (result.returncode, result.stderr) == (0, "")
+    result = run(TRAIN)
+    assert_fine(result)
     assert float(row(result.stdout, "success rate").split("%")[0]) >= 99
     assert "\x1b" not in result.stdout  # in a pipe: no control characters
     assert len(result.stdout.splitlines()) < 40
@@ -57,47 +64,86 @@ def test_the_default_run_reaches_the_goals(run: Run, clone: Path) -> None:
         "eval/success_rate",
         "eval/mean_final_distance",
     }
+    assert "_hparams_/session_start_info" in logged.Tags()["tensors"] or logged.PluginTagToContent(
+        "hparams"
+    )
     for last in (logged.Scalars("eval/success_rate")[-1], logged.Images("eval/episode")[-1]):
         assert last.step == data["num_timesteps"] == 20_480  # the end was not left out
     lines = re.findall("(.*) steps: (.*)% of the goals reached, (.*) mm off", result.stdout)
     steps, success, distance = lines[-1]
-    assert steps.split() == ["20,480/20,480"]
+    assert lines[0][0].split() == ["0/20,480"] and steps.split() == ["20,480/20,480"]
     means = [logged.Scalars(f"eval/{name}")[-1] for name in ("success_rate", "mean_final_distance")]
     assert float(success) == pytest.approx(means[0].value * 100, abs=0.6)
     assert float(distance) == pytest.approx(means[1].value * 1000, abs=0.06)
     assert f"{RUN}.zip" in result.stdout.split("Watch it:")[1]
+    assert "--logdir" in result.stdout.split("Its curve:")[1]
 
-    # The command it prints plays the agent, on the same goals, to the same table.
-    again = run("panda_reach_test_agent.py", agent, "--no-render")
-    assert (again.returncode, again.stderr) == (0, "")
+    # The test script plays it on the same goals, to the same table.
+    again = run(TEST, agent, "--no-render")
+    assert_fine(again)
+    table = result.stdout.split(f"{RUN}  ")[1].splitlines()
+    assert len(table) > 9
     for name in (
         "episodes",
         "success rate",
         "mean return, dense",
         "mean return, sparse",
         "mean final distance",
+        "worst final distance",
+        "mean steps to the goal",
+        "mean effort",
+        "mean change of action",
     ):
         assert row(again.stdout, name) == row(result.stdout, name)
+    assert row(result.stdout, "steps") == "20,480"
+    assert float(row(result.stdout, "seconds")) > 0
+
+
+@pytest.mark.parametrize(("control_type", "reward_type"), VARIANTS)
+def test_each_variant_trains_and_plays(
+    call: Run, tmp_path: Path, control_type: str, reward_type: str
+) -> None:
+    variant = ("--control-type", control_type, "--reward-type", reward_type)
+    assert_fine(call(TRAIN, *variant, *SMALL, "--total-timesteps", 128))
+    name = f"PandaReach_PPO_v2_{control_type}_{reward_type}_1"
+    assert (tmp_path / "runs" / name).is_dir()
+    agent = tmp_path / "agents" / f"{name}.zip"
+    assert PPO.load(agent).num_timesteps == 128
+    result = call(TEST, agent, "--no-render", "--episodes", 2)
+    assert_fine(result)
+    assert row(result.stdout, "episodes") == "2  (held-out goals, seeds from 2,000,000)"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("control_type", "reward_type"), VARIANTS)
-def test_each_variant_trains_and_plays(
-    run: Run, clone: Path, control_type: str, reward_type: str
+def test_same_seed_same_agent_also_at_the_same_moment_and_in_processes(clone: Path) -> None:
+    """To the bit; and each run has a name of its own."""
+
+    def start(*words: str) -> subprocess.Popen:
+        small = ("--n-envs", "2", "--total-timesteps", "512")
+        command = [sys.executable, clone / TRAIN, *small, *words]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+    together = [
+        start("--no-subprocesses"),
+        start("--no-subprocesses"),
+        start("--subprocesses"),
+        start("--seed", "1", "--no-subprocesses"),
+    ]
+    assert [process.wait(600) for process in together] == [0, 0, 0, 0]
+    trained: dict[int, list[Any]] = {0: [], 1: []}
+    for n in (1, 2, 3, 4):
+        agent = clone / "rl-trained-agents" / f"{RUN[:-1]}{n}.zip"
+        logged = scalars(clone / "runs" / agent.stem)
+        assert logged.keys() >= {"eval/success_rate", "train/loss", "rollout/ep_rew_mean"}
+        trained[agents.read(agent).config["seed"]].append((weights(agent), logged))
+    assert len(trained[0]) == 3
+    assert trained[0][0] == trained[0][1] == trained[0][2]
+    assert trained[0][0][0] != trained[1][0][0]
+
+
+def test_name_and_hyperparameters_reach_the_agent_and_nothing_is_overwritten(
+    call: Run, tmp_path: Path
 ) -> None:
-    variant = ("--control-type", control_type, "--reward-type", reward_type)
-    result = run("panda_reach_train_agent.py", *variant, *SHORT)
-    assert (result.returncode, result.stderr) == (0, "")
-    name = f"PandaReach_PPO_v2_{control_type}_{reward_type}_1"
-    assert (clone / "runs" / name).is_dir()
-    agent = clone / "rl-trained-agents" / f"{name}.zip"
-    assert PPO.load(agent).num_timesteps == 1024
-    result = run("panda_reach_test_agent.py", agent, "--no-render", "--episodes", 2)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert row(result.stdout, "episodes") == ("2  (held-out goals, seeds from 2,000,000)")
-
-
-def test_name_and_hyperparameters_reach_the_agent(folders: Path) -> None:
     flags = {
         "n_envs": 3,
         "n_steps": 40,
@@ -111,228 +157,265 @@ def test_name_and_hyperparameters_reach_the_agent(folders: Path) -> None:
         "seed": 5,
     }
     words = [w for k, v in flags.items() for w in (f"--{k.replace('_', '-')}", v)]
-    arguments = (*words, "--total-timesteps", 240, "--name", "mein Arm ä", "--n-workers", 0)
-    result = call_train(*arguments)
-    assert (result.returncode, result.stderr) == (0, "")
-    agent = files.AGENTS / "mein Arm ä.zip"
+    more = ("--learning-rate", 0.003, "--adam-beta2", 0.9, "--net-arch", 16, 8, "--goal-scale", 0)
+    arguments = (*words, *more, "--total-timesteps", 240, "--name", "mein Arm ä")
+    assert_fine(call(TRAIN, *arguments))
+    agent = tmp_path / "agents" / "mein Arm ä.zip"
     model = PPO.load(agent)
     assert {name: getattr(model, name) for name in flags} == flags
-    assert agents.read(agent).config.items() >= (flags | {"total_timesteps": 240}).items()
+    (adam,) = model.policy.optimizer.param_groups
+    assert (adam["betas"], adam["fused"]) == ((0.9, 0.9), True)
+    assert not isinstance(model.policy.features_extractor, RelativeGoal)
+    assert [n for n, w in weights(agent).items() if "policy_net" in n and len(w) in (16, 8)]
+    config = agents.read(agent).config
+    assert config.items() >= (flags | {"total_timesteps": 240, "net_arch": [16, 8]}).items()
 
-    before = agent.read_bytes()
-    assert_one_line(call_train(*arguments), "mein Arm ä", "--name")
-    assert agent.read_bytes() == before
+    # The learning rate falls linearly to 0: this run has two updates.
+    logged = scalars(tmp_path / "runs" / agent.stem)
+    assert [rate for _, rate in logged["train/learning_rate"]] == pytest.approx([0.0015, 0.0])
+
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert_one_line(call(TRAIN, *arguments), "mein Arm ä", "--name")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--control-type", "arm"], ["arm"]),
-        (["--total-timesteps", -5], ["--total-timesteps", "-5"]),
-        (["--total-timesteps", 0], ["--total-timesteps"]),
-        (
-            ["--total-timesteps", "2e4"],
-            ["--total-timesteps is '2e4', but must be a whole number\n"],
-        ),
-        (["--gamma", "0,9"], ["--gamma is '0,9', but must be a number\n"]),
-        (["--vf-coef", "x'y"], ['--vf-coef is "x\'y", but must be a number\n']),
-        (["--n-envs", 1], ["try --batch-size 32\n"]),
-        (["--n-envs", 1, "--n-steps", 33], ["try --batch-size 33\n"]),
-        (["--n-envs", 0], ["--n-envs"]),
-        (["--n-envs", 10**6], ["--n-envs"]),
-        (["--n-steps", 0], ["--n-steps"]),
-        (["--learning-rate", "1e400"], ["--learning-rate"]),
-        (["--clip-range", -1], ["--clip-range"]),
-        (["--batch-size", 77], ["--batch-size", "77"]),
-        (["--gamma", 1.5], ["--gamma"]),
-        (["--learning-rate", "nan"], ["--learning-rate"]),
-        (["--learning-rate", -1], ["--learning-rate"]),
-        (["--seed", -1], ["--seed"]),
-        (["--seed", 10**12], ["--seed"]),
-        (["--name", "a/b"], ["--name"]),
-        (["--name", ""], ["--name"]),
-        (["--name", "n" * 300], ["File name too long"]),
-        pytest.param(["--render"], ["display"], marks=linux_only),
-        (["--resume", "nowhere.zip"], ["nowhere.zip"]),
-    ],
-)
-def test_bad_input_is_reported_in_one_line(
-    folders: Path, arguments: list[object], words: list[str]
+def test_runs_count_up_around_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RUNS", "AGENTS"):
+        monkeypatch.setattr(cli, name, tmp_path / name)
+        (tmp_path / name).mkdir()
+    (cli.AGENTS / "arm_1.zip").write_bytes(b"mine")
+    (cli.RUNS / "arm_2").mkdir()
+    for name in ("arm_3", "arm_4"):
+        path, folder = cli.new_run("arm", None)
+        assert (path, folder) == (cli.AGENTS / f"{name}.zip", cli.RUNS / name)
+    for name in ("arm_1", "arm_2", "arm_3"):
+        with pytest.raises(cli.UsageError, match="--name"):
+            cli.new_run("arm", name)
+
+
+# ------------------------------------------------------------------ whose goals, whose reward
+
+
+def test_a_run_and_its_continuation_use_goals_of_their_own(
+    call: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert_one_line(call_train(*arguments), *words)
-    assert not list(folders.glob("*/*"))
+    seeds: list[int] = []
+    reset = PandaEnv.reset
+
+    def reset_and_tell(self: PandaEnv, *, seed: int | None = None, options: Any = None) -> Any:
+        if seed is not None:
+            seeds.append(seed)
+        return reset(self, seed=seed, options=options)
+
+    monkeypatch.setattr(PandaEnv, "reset", reset_and_tell)
+    assert_fine(call(TRAIN, *SMALL, "--seed", 7, "--total-timesteps", 128))
+    training = {7, 8}
+    choosing = set(range(1_000_000, 1_000_004))  # the fixture's four goals
+    judging = set(range(2_000_000, 2_000_004))
+    assert set(seeds) == training | choosing | judging
+    assert max(seeds.index(s) for s in choosing) < min(seeds.index(s) for s in judging)
+
+    # Resumed: other goals than before, and still not held-out ones.
+    agent = tmp_path / "agents" / f"{RUN}.zip"
+    for steps in (64, 10**6, 2 * 10**6 - 7, 10**12):
+        seeds.clear()
+        copied = tmp_path / f"after {steps}.zip"
+        model = PPO.load(agent)
+        model.num_timesteps = steps
+        agents.save(model, copied, agents.read(agent).config)
+        assert_fine(call(TRAIN, "--resume", copied, "--total-timesteps", steps + 64))
+        again = set(seeds) - choosing - judging
+        assert len(again) == 2 and not again & training
+        assert max(again) < 1_000_000
 
 
-@pytest.mark.slow
-def test_same_seed_same_agent_also_at_the_same_moment_on_a_busy_machine(clone: Path) -> None:
-    def start(*arguments: str) -> subprocess.Popen:
-        script = clone / "panda_reach_train_agent.py"
-        more = ("--total-timesteps", "2048", *arguments)
-        return subprocess.Popen([sys.executable, script, *more], stdout=subprocess.DEVNULL)
+def test_effort_is_paid_for_in_training_and_nowhere_else() -> None:
+    config = recipes.Config(control_type="joints", n_envs=2, effort_coef=0.5, subprocesses=False)
+    paying, free = script.make_env(config), script.make_env(replace(config, effort_coef=0.0))
+    paying.reset(), free.reset()
+    actions = np.full((2, 7), 0.5, np.float32)
+    actions[1] = 2  # clipped to 1, as the robot does
+    over = [False, False]
+    while not all(over):
+        _, rewards, over, infos = paying.step(actions)  # type: ignore[assignment]
+        _, plain, _, plain_infos = free.step(actions)
+        np.testing.assert_allclose(plain - rewards, [0.5 * 7 * 0.25, 0.5 * 7], rtol=1e-5)
+    # What is logged as the episode's reward is the task's own.
+    assert [i["episode"]["r"] for i in infos] == [i["episode"]["r"] for i in plain_infos]
+    judge = agents.read(SHIPPED).make_env()
+    assert paying.env_is_wrapped(EffortPenalty) == [True, True]
+    assert "EffortPenalty" not in str(judge)
+    for env in (paying, free, judge):
+        env.close()
 
-    together = [start(), start(), start("--seed", "1")]
-    assert [process.wait(600) for process in together] == [0, 0, 0]
-    paths = [clone / "rl-trained-agents" / f"{RUN[:-1]}{n}.zip" for n in (1, 2, 3)]
-    by_seed: dict[int, list[Path]] = {}
-    for path in paths:
-        by_seed.setdefault(agents.read(path).config["seed"], []).append(path)
-    first, second = by_seed[0]
-    (other,) = by_seed[1]
-    assert weights(first) == weights(second) != weights(other)
-    logged = [scalars(clone / "runs" / path.stem) for path in (first, second, other)]
-    assert logged[0].keys() >= {"eval/success_rate", "train/loss", "rollout/ep_rew_mean"}
-    assert logged[0] == logged[1] != logged[2]
+
+def test_the_network_sees_the_hand_and_the_way_to_the_goal_scaled() -> None:
+    env = gym.make("PandaReach-v2")
+    assert isinstance(env.observation_space, gym.spaces.Dict)
+    features = RelativeGoal(env.observation_space, scale=5.0)
+    env.close()
+    seen = features(
+        {
+            "achieved_goal": torch.tensor([[0.1, 0.2, 0.3]]),
+            "desired_goal": torch.tensor([[0.2, 0.2, 0.1]]),
+            "observation": torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]),
+        }
+    )
+    expected = [0.5, 1.0, 1.5, 0.5, 0.0, -1.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    assert seen.tolist() == [pytest.approx(expected)]
+    assert features.features_dim == 12
+    assert "scale" in features.state_dict()  # saved with the weights
 
 
-def test_checkpoints_are_saved_while_training_goes_on(
-    folders: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With a checkpoint after each update instead of each half minute."""
-    saved: list[int] = []
-    save = agents.save
+def test_the_film_strip_shows_the_saved_agents_first_episode(call: Run, tmp_path: Path) -> None:
+    assert_fine(call(TRAIN, *SMALL, "--total-timesteps", 128))
+    strip = curves(tmp_path / "runs" / RUN).Images("eval/episode")[-1].encoded_image_string
+    logged = np.asarray(PIL.Image.open(io.BytesIO(strip)).convert("RGB")).astype(int)
+    agent = agents.read(tmp_path / "agents" / f"{RUN}.zip")
+    env = agent.make_env()
+    frames: dict[int, np.ndarray] = {}
 
-    def save_and_read(model: BaseAlgorithm, path: Path, config: dict[str, Any]) -> None:
-        save(model, path, config)
-        saved.append(agents.read(path).num_timesteps)
+    def film(step: int, distance: float, reached: bool) -> None:
+        if step in (0, 3, 4, 5, 49, 50):
+            frames[step] = env.get_wrapper_attr("picture")(240, 240, close=True).astype(int)
 
-    monkeypatch.setattr(agents, "save", save_and_read)
-    monkeypatch.setattr(callbacks, "SAVE_SECONDS", 0)
-    script.train(script.Config(total_timesteps=1536, n_steps=64, n_workers=0))
-    assert saved == [0, 0, 512, 1024, 1536]
+    evaluation.play(agent.policy(env), env, evaluation.CHOOSING_SEED, film)
+    env.close()
+    for frame, step in zip(np.split(logged, 3, axis=1), (0, 4, 50), strict=True):
+        differences = {n: np.abs(frame - frames[n]).mean() for n in frames}
+        assert min(differences, key=differences.__getitem__) == step
+        assert differences[step] < 0.5
 
 
 # ------------------------------------------------------------------ resumed
 
 
-def test_resume_takes_what_is_given_beside_it(folders: Path) -> None:
-    here = ("--n-workers", 0)
-    short = ("--total-timesteps", 1024, "--control-type", "joints", "--name", "arm", *here)
-    assert call_train(*short, "--gamma", 0.6).returncode == 0
-    agent = files.AGENTS / "arm.zip"
-    resume = ("--resume", agent, *here)
-    assert_one_line(call_train(*resume), "1,024")  # it has all its steps: ask for more
-    more = ("--learning-rate", 0.001, "--adam-beta2", 0.9)
-    result = call_train(*resume, "--total-timesteps", 2048, *more)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert "since it was resumed" in result.stdout
-    config = agents.read(agent).config
-    assert (config["control_type"], config["gamma"]) == ("joints", 0.6)
-    assert config["learning_rate"] == 0.001
-    assert PPO.load(agent).policy.optimizer.param_groups[0]["betas"] == (0.9, 0.9)
+def test_resume_takes_weights_steps_and_config_and_flags_typed_now_win(
+    call: Run, tmp_path: Path
+) -> None:
+    first = ("--control-type", "joints", "--gamma", 0.6, "--net-arch", 16, "--seed", 9)
+    assert_fine(call(TRAIN, *first, *SMALL, "--total-timesteps", 128, "--name", "arm"))
+    agent = tmp_path / "agents" / "arm.zip"
+    before = agent.read_bytes()
+    # It has all its steps: ask for more.
+    assert_one_line(call(TRAIN, "--resume", agent), "128 steps already", "--total-timesteps")
+    more = ("--learning-rate", 0, "--adam-beta2", 0.9, "--no-subprocesses")
+    result = call(TRAIN, "--resume", agent.with_suffix(""), "--total-timesteps", 192, *more)
+    assert_fine(result)
+    resumed = tmp_path / "agents" / "PandaReach_PPO_v2_joints_dense_1.zip"
+    changed = {"total_timesteps": 192, "learning_rate": 0, "adam_beta2": 0.9}
+    assert agents.read(resumed).config == agents.read(agent).config | changed
+    assert agents.read(resumed).num_timesteps == 192
+    assert weights(resumed) == weights(agent)  # it went on from these, and learned nothing
+    assert agent.read_bytes() == before
+    logged = scalars(tmp_path / "runs" / resumed.stem)
+    assert [step for step, _ in logged["eval/success_rate"]] == [128, 192]
 
 
-def test_what_a_saved_config_leaves_out_comes_from_its_variants_recipe(folders: Path) -> None:
-    recipe = script.RECIPES["joints", "sparse"]
-    env = script.make_env(replace(recipe, n_envs=1, n_workers=0))
+def test_what_a_saved_config_leaves_out_comes_from_its_variants_recipe(tmp_path: Path) -> None:
+    recipe = recipes.RECIPES["joints", "sparse"]
+    env = script.make_env(replace(recipe, n_envs=1, subprocesses=False))
     model = script.make_model(replace(recipe, n_envs=1), env)
     env.close()
     kept = {"control_type": "joints", "reward_type": "sparse", "gamma": 0.25}
-    for config, expected in ((kept, replace(recipe, gamma=0.25)), ({}, script.Config())):
-        agents.save(model, folders / "old.zip", config)
-        words = [f"--resume={folders / 'old.zip'}"]
-        parsed = configs.parse(script.RECIPES, words)
-        assert configs.saved(parsed) == configs.saved(expected)
-
-
-def test_help_shows_the_numbers_of_the_variant() -> None:
-    for (control_type, reward_type), recipe in script.RECIPES.items():
-        words = ("--control-type", control_type, "--reward-type", reward_type, "--help")
-        shown = " ".join(re.sub("[│╭╮╰╯─]", " ", call_train(*words).stdout).split())
-        for name in ("total_timesteps", "n_steps", "gamma", "effort_coef"):
-            flag = f"--{name.replace('_', '-')}"
-            (default,) = re.findall(rf"{flag} (?:INT|FLOAT) .*?\(default: (\S+)\)", shown)
-            assert float(default) == getattr(recipe, name), flag
-
-
-JOINTS = SHIPPED.with_name("PandaReach_PPO_v2_joints_dense.zip")
+    dense = recipes.RECIPES["joints", "dense"]
+    for config, expected in ((kept, replace(recipe, gamma=0.25)), ({}, dense)):
+        agents.save(model, tmp_path / "old.zip", config)
+        parsed = recipes.parse(["--resume", str(tmp_path / "old.zip")])
+        assert parsed.saved() == expected.saved()
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        # as it was trained: joints
-        ([], [f"already has {agents.read(JOINTS).num_timesteps:,} steps"]),
-        (["--control-type", "ee", "--total-timesteps", 10**6], ["another kind"]),
-        (["--goal-scale", 4, "--total-timesteps", 10**6], ["another kind"]),
-    ],
+    "given", [["--control-type", "ee"], ["--goal-scale", 0], ["--net-arch", 32, 32, 32]], ids=str
 )
-def test_resume_counts_all_that_is_given_and_nothing_else(
-    given: list[object], words: list[str], folders: Path
+def test_an_agent_that_does_not_fit_the_flags_is_one_line(
+    given: list[object], call: Run, tmp_path: Path
 ) -> None:
-    agent = shutil.copy(JOINTS, folders)
-    result = call_train("--resume", agent, "--n-workers", 0, *given)
-    assert_one_line(result, *words)
-    assert not list(files.RUNS.iterdir())
+    agent = shutil.copy(JOINTS, tmp_path)
+    more = ("--total-timesteps", 10**6, "--no-subprocesses")
+    assert_one_line(call(TRAIN, "--resume", agent, *given, *more), agent, "does not fit")
+    assert not (tmp_path / "runs").exists()
 
 
-# ------------------------------------------------------------------ numbers
+# ------------------------------------------------------------------ what goes wrong
 
 
-def numbers(low: float, high: float) -> st.SearchStrategy[float]:
-    """Mostly such as can be, and some that can't."""
-    return st.floats(low, high) | st.floats(low, high) | st.floats()
-
-
-@pytest.mark.slow
-@hypothesis.settings(max_examples=60, deadline=None)
-@hypothesis.given(
-    st.fixed_dictionaries(
-        {
-            "n_envs": st.integers(-1, 2),
-            "n_steps": st.integers(-1, 6),
-            "n_epochs": st.integers(0, 2),
-        },
-        optional={
-            "batch_size": st.integers(0, 12),
-            "seed": st.integers(),
-            "learning_rate": numbers(0, 1000),
-            "gamma": numbers(0, 1),
-            "gae_lambda": numbers(0, 1),
-            "clip_range": numbers(0, 1000),
-            "ent_coef": numbers(0, 1000),
-            "vf_coef": numbers(0, 1000),
-            "max_grad_norm": numbers(0, 10**6),
-            "log_std_init": numbers(-20, 5),
-            "adam_beta2": numbers(0, 1),
-            "goal_scale": numbers(0, 10**6),
-            "effort_coef": numbers(0, 1000),
-        },
-    )
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        ("--reward-type", "sparse", "--learning-rate", 1),
+        ("--learning-rate", 1000, "--max-grad-norm", 10**6, "--goal-scale", 10**6),
+        ("--learning-rate", 1e30),
+    ],
+    ids=str,
 )
-def test_any_numbers_are_refused_or_train(flags: dict[str, Any]) -> None:
-    rollout = abs(flags["n_envs"] * flags["n_steps"])
-    config = script.Config(**{"batch_size": rollout, "n_workers": 0} | flags)
-    try:
-        configs.check(config)
-    except UsageError as error:
-        assert len(str(error).splitlines()) == 1
-        return
-    env = script.make_env(config)
-    model = script.make_model(config, env)
-    try:
-        model.learn(rollout)
-    except ValueError as error:  # callbacks.Saving makes a UsageError of it
-        assert "Expected parameter" in str(error)
-    env.close()
+def test_training_that_diverges_says_so_and_leaves_the_last_sound_agent(
+    numbers: tuple, call: Run, tmp_path: Path
+) -> None:
+    result = call(TRAIN, *numbers, "--no-subprocesses")
+    (agent,) = (tmp_path / "agents").glob("*.zip")
+    assert_one_line(result, "diverged", "--learning-rate", str(agent))
+    assert all(tensor.isfinite().all() for tensor in agents.read(agent).weights.values())
+    assert_fine(call(TEST, agent, "--no-render", "--episodes", 1))
+
+
+def test_noise_beyond_all_numbers_names_no_agent_that_is_not_there(
+    call: Run, tmp_path: Path
+) -> None:
+    result = call(TRAIN, "--log-std-init", 200, "--no-subprocesses")
+    assert result.returncode == 2
+    for agent in re.findall(r"\S+\.zip", result.stderr):
+        assert Path(agent).exists()
+
+
+@linux_only
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [20_000, 190_000])
+def test_a_full_disk_fails_and_what_was_saved_is_whole(size: int, run: Run, clone: Path) -> None:
+    """No file can grow beyond ``size``: too little for an agent, or only for the film strips."""
+    import resource  # Windows has none
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    before = set(clone.rglob("*.zip"))
+    small = ("--n-envs", 2, "--batch-size", 32, "--total-timesteps", 30_000)
+    result = run(TRAIN, *small, "--no-subprocesses", preexec_fn=limit)
+    assert result.returncode not in (0, 130)
+    assert result.stderr
+    new = set(clone.rglob("*.zip")) - before
+    assert len(new) == (size == 190_000)
+    for agent in new:
+        assert agents.read(agent).num_timesteps > 0
+
+
+@linux_only
+@pytest.mark.slow
+def test_on_a_read_only_mount_training_fails_and_playing_works(clone: Path) -> None:
+    read_only = "mount --bind . . && mount -o remount,ro,bind . && cd . && exec"
+    unshare = ["unshare", "--mount", "sh", "-c", f'cd "{clone}" && {read_only} "$@"', "sh"]
+    if subprocess.run([*unshare, "true"], capture_output=True).returncode:
+        pytest.skip("mounting a file system is not permitted here")
+    before = {path: path.stat().st_size for path in clone.rglob("*")}
+    for words, fails in (
+        ([TRAIN], True),
+        ([TEST, "--episodes", "1", "--no-render", "--record", str(clone / "film.gif")], True),
+        ([TEST, "--episodes", "1", "--no-render"], False),
+    ):
+        program = [*unshare, sys.executable, *words]
+        env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+        result = subprocess.run(program, capture_output=True, text=True, env=env, timeout=300)
+        assert bool(result.returncode) == bool(result.stderr) == fails, result.stderr
+    assert {path: path.stat().st_size for path in clone.rglob("*")} == before
 
 
 def test_a_bug_keeps_its_traceback_and_the_agent_is_saved(
-    folders: Path, monkeypatch: pytest.MonkeyPatch
+    call: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(episodes: object) -> None:
         raise ValueError("a bug")
 
     monkeypatch.setattr(evaluation, "summary", broken)
     with pytest.raises(ValueError, match="a bug"):
-        call_train(*SHORT, "--n-workers", 0)
-    assert agents.read(files.AGENTS / f"{RUN}.zip").num_timesteps == 0
-
-
-def test_training_that_diverges_is_reported_and_the_last_good_agent_saved(folders: Path) -> None:
-    result = call_train(
-        *("--learning-rate", 1000, "--max-grad-norm", 10**6, "--goal-scale", 10**6),
-        *("--total-timesteps", 20_480, "--n-workers", 0),
-    )
-    assert_one_line(result, "diverged", "--learning-rate", f"{RUN}.zip")
-    agent = agents.read(files.AGENTS / f"{RUN}.zip")
-    assert all(tensor.isfinite().all() for tensor in agent.weights.values())
+        call(TRAIN, *SMALL, "--total-timesteps", 64)
+    assert agents.read(tmp_path / "agents" / f"{RUN}.zip").num_timesteps == 0

@@ -1,0 +1,226 @@
+"""Ctrl-C, SIGTERM and kill, to all processes as a terminal and a cluster do: what is left."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from panda_rl import agents
+from tests.conftest import ROOT, RUN, assert_fine, eventually, linux_only, row
+
+pytestmark = [linux_only, pytest.mark.slow]
+SHORT = ("--n-envs", "2", "--batch-size", "32", "--seed", "3")
+LONG = ("--total-timesteps", "100000", *SHORT)
+BOTH = pytest.mark.parametrize("processes", ["--no-subprocesses", "--subprocesses"])
+
+
+def start(clone: Path, *words: str, script: str = "train", **kwargs: Any) -> subprocess.Popen[str]:
+    """In a process group of its own, as a terminal or a cluster starts it."""
+    defaults: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(
+        [sys.executable, "-u", clone / f"panda_reach_{script}_agent.py", *words],
+        text=True,
+        start_new_session=True,
+        **defaults | kwargs,
+    )
+
+
+def wait_for_line(process: subprocess.Popen[str], words: str) -> None:
+    assert process.stdout
+    for line in process.stdout:
+        if words in line:
+            return
+    raise AssertionError(f"it never said {words!r}: {process.communicate()[1]}")
+
+
+def wait_until_it_trains(process: subprocess.Popen[str]) -> None:
+    wait_for_line(process, "2,048/100,000 steps")
+
+
+@pytest.fixture
+def agent(clone: Path) -> Path:
+    return clone / "rl-trained-agents" / f"{RUN}.zip"
+
+
+@contextlib.contextmanager
+def all_end(process: subprocess.Popen[str]) -> Iterator[list[psutil.Process]]:
+    """No process of it is left behind."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    yield family
+    eventually(
+        lambda: all(not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in family),
+        f"left behind: {family}",
+        seconds=30,
+    )
+
+
+@BOTH
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_is_saved_and_goes_on_by_the_command_it_prints(
+    clone: Path, agent: Path, number: signal.Signals, processes: str
+) -> None:
+    process = start(clone, *LONG, processes)
+    wait_until_it_trains(process)
+    time.sleep(0.5)  # somewhere between two evaluations
+    with all_end(process) as family:
+        assert bool(family) == (processes == "--subprocesses")
+        os.killpg(process.pid, number)
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, ""), output
+    saved = agents.read(agent)
+    *_, stopped, command = output.splitlines()
+    assert f"Stopped at {saved.num_timesteps:,} of 100,000 steps" in stopped
+    assert 2048 < saved.num_timesteps < 100_000
+    before = agent.read_bytes()
+
+    # As pasted, from another folder; the path has a space.
+    bin = str(Path(sys.executable).parent)
+    result = subprocess.run(
+        f"{command} --total-timesteps {saved.num_timesteps + 64} {processes}",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=os.environ | {"PATH": f"{bin}{os.pathsep}{os.environ['PATH']}"},
+    )
+    assert_fine(result)
+    resumed = agents.read(agent.with_name(f"{RUN[:-1]}2.zip"))
+    assert resumed.num_timesteps == saved.num_timesteps + 64
+    assert resumed.config | {"total_timesteps": 100_000} == saved.config
+    assert agent.read_bytes() == before
+
+
+@BOTH
+def test_a_killed_run_leaves_a_whole_agent_and_no_process(
+    clone: Path, agent: Path, processes: str
+) -> None:
+    process = start(clone, *LONG, processes)
+    wait_until_it_trains(process)
+    with all_end(process) as family:
+        assert bool(family) == (processes == "--subprocesses")
+        process.kill()
+        process.communicate(timeout=60)
+    assert agents.read(agent).num_timesteps == 2048
+
+
+def test_a_run_whose_worker_is_killed_fails_and_leaves_a_whole_agent(
+    clone: Path, agent: Path
+) -> None:
+    process = start(clone, *LONG, "--subprocesses")
+    wait_until_it_trains(process)
+    with all_end(process) as family:
+        # The newest is one that simulates.
+        max(family, key=psutil.Process.create_time).kill()
+        process.communicate(timeout=60)
+    assert process.returncode not in (0, 130)
+    assert 2048 <= agents.read(agent).num_timesteps < 100_000
+
+
+@pytest.mark.parametrize("pause", [0.02, 0.3])
+def test_a_second_ctrl_c_costs_nothing_that_was_saved(
+    clone: Path, agent: Path, pause: float
+) -> None:
+    process = start(clone, *LONG)
+    wait_until_it_trains(process)
+    with all_end(process):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(pause)
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert agents.read(agent).num_timesteps >= 2048
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_it_is_judged_costs_nothing(
+    clone: Path, agent: Path, number: signal.Signals
+) -> None:
+    process = start(clone, "--total-timesteps", "64", *SHORT)
+    wait_for_line(process, "Judging")
+    os.killpg(process.pid, number)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert agents.read(agent).num_timesteps == 64
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_playing_with_the_table_of_what_was_played(
+    clone: Path, number: signal.Signals
+) -> None:
+    playing = start(clone, "--episodes=100000", script="test")
+    wait_for_line(playing, "Playing")
+    time.sleep(2)
+    os.killpg(playing.pid, number)
+    output, errors = playing.communicate(timeout=60)
+    assert errors == ""
+    (played,) = re.findall(r"Stopped after (\S+) ", output)
+    assert row(output, "episodes").split()[0] == played
+
+
+def test_on_a_terminal_with_its_progress_bar_the_command_is_a_line_of_its_own(
+    clone: Path, agent: Path
+) -> None:
+    import pty  # Windows has none
+
+    ours, theirs = pty.openpty()
+    kwargs = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    process = start(clone, *LONG, **kwargs, env=os.environ | {"COLUMNS": "50", "TERM": "xterm"})
+    os.close(theirs)
+    output, stopped = b"", False
+    with contextlib.suppress(OSError):  # Linux's way to say that the terminal is closed
+        while more := os.read(ours, 10_000):
+            output += more
+            if b"2,048/100,000 steps" in output and not stopped:
+                os.killpg(process.pid, signal.SIGINT)
+                stopped = True
+    os.close(ours)
+    assert process.wait(60) == 130
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", output.decode()).split("\n")
+    assert any("Stopped at" in line for line in lines)
+    commands = [line for line in lines if "--resume" in line]
+    assert [line.rstrip().endswith(f"{RUN}.zip'") for line in commands] == [True]
+    assert "Traceback" not in output.decode()
+    agents.read(agent)
+
+
+MINE = """
+import gymnasium, panda_rl, torch
+from stable_baselines3 import PPO
+torch.set_num_threads(1)
+model = PPO("MultiInputPolicy", gymnasium.make("PandaReach-v2"), n_steps=64)
+print("started", flush=True)
+try:
+    model.learn(10**9)
+finally:
+    model.save("mine")
+"""
+
+
+@pytest.mark.parametrize("name", ["panda_reach_mine.py", "panda_reach_train_agent.py"])
+def test_a_users_own_script_of_any_name_keeps_its_own_ctrl_c(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(MINE)
+    process = subprocess.Popen(
+        [sys.executable, name],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for_line(process, "started")
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert errors.splitlines()[-1] == "KeyboardInterrupt"
+    assert agents.read(tmp_path / "mine.zip").path.exists()
