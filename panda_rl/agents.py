@@ -40,8 +40,7 @@ def check_finite(policy: BasePolicy, message: str) -> None:
 def save(model: PPO, path: Path, config: dict[str, Any]) -> None:
     """Write ``model`` and its ``config`` to ``path``, whole or not at all.
 
-    Raises:
-        UsageError: training diverged. The file keeps the last agent that was sound.
+    Raises UsageError if training diverged. The file then keeps the last agent that was sound.
     """
     last = f"; {path} has the last sound agent" if path.exists() else ""
     check_finite(model.policy, f"training diverged: try a smaller --learning-rate{last}")
@@ -73,8 +72,7 @@ class SavedAgent:
     def policy(self, env: gym.Env) -> BasePolicy:
         """The policy, ready to ``predict`` in ``env``.
 
-        Raises:
-            UsageError: it was trained for another task, or its weights are broken.
+        Raises UsageError if it was trained for another task, or its weights are broken.
         """
         relative = "features_extractor.scale" in self.weights
         try:
@@ -98,10 +96,9 @@ class SavedAgent:
         return policy
 
     def restore(self, model: PPO) -> None:
-        """Give ``model`` the weights and the step count, and new goals. Adam starts anew.
+        """Give ``model`` the weights, the step count and new goals. Adam starts anew.
 
-        Raises:
-            UsageError: its networks are of another kind than the model's.
+        Raises UsageError if the agent's networks are of another kind than the model's.
         """
         own = dict(model.policy.named_buffers())  # the goal scale of this run's config
         try:
@@ -126,11 +123,7 @@ class SavedAgent:
 def read(path: Path) -> SavedAgent:
     """Read a zip that Stable-Baselines3's PPO saved, without running anything in it.
 
-    Args:
-        path: the file; ``.zip`` may be left out.
-
-    Raises:
-        UsageError: there is no such file, or it is not such a zip.
+    ``.zip`` may be left out. Raises UsageError if there is no such file, or not such a zip.
     """
     if not path.exists() and (longer := path.with_name(f"{path.name}.zip")).exists():
         path = longer

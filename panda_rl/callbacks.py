@@ -22,9 +22,7 @@ class Evaluate(BaseCallback):
     That is before training, after it, and in between with gaps that double, since most is learned
     at first. It prints a line and logs ``eval/success_rate``, ``eval/mean_final_distance`` (m) and
     ``eval/episode``, pictures (240, 720, 3) of an episode's start, its 4th step and its end.
-
-    Raises:
-        UsageError: by training, if it diverged. The file keeps the last agent that was sound.
+    Raises UsageError if training diverged.
     """
 
     TAGS = ("eval/success_rate", "eval/mean_final_distance")
@@ -81,10 +79,7 @@ class Watch(BaseCallback):
     """With ``--render``, shows an arm in a window, moved by the policy as it learns.
 
     It has its own simulation and moves at most every 1/25 s, so training hardly waits for it.
-
-    Raises:
-        UsageError: no window can be opened.
-        WindowClosed: by training, when the window is closed.
+    Raises UsageError if no window can be opened, and WindowClosed when it is closed.
     """
 
     def __init__(self, config: Config) -> None:

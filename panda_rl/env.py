@@ -26,13 +26,11 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
 
     Observation, float32: ``observation`` (n,) starts with the hand's position (m) and velocity
     (m/s); in Reach, that is all. ``achieved_goal`` (3,) is where the hand (Reach) or the cube is
-    (m), and ``desired_goal`` where it should be; two positions (6,) in Stack, a quaternion (4,) in
-    Flip.
+    (m), ``desired_goal`` where it should be; (6,) for Stack's two cubes, a quaternion (4,) in Flip.
 
     Action, float32 in [-1, 1]: with ``control_type="ee"`` (3,) a displacement of the hand by up
     to 5 cm an axis; with ``"joints"`` (7,) of each joint by up to 0.05 rad. In PickAndPlace, Stack
-    and Flip, one more number opens or closes the gripper. 25 actions a second, each 20 physics
-    steps of 1/500 s.
+    and Flip, one more number opens or closes the gripper. 25 actions a second.
 
     Reward: ``"sparse"`` 0 within 5 cm of the goal (Stack: 10), else -1; ``"dense"`` minus the
     distance in m. Flip's distance is 1 - (q1 . q2)^2, and near is 0.2. Success,
@@ -42,8 +40,7 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
     state, use ``env.unwrapped.panda.save_state()`` and ``restore_state``.
 
     Args:
-        render_mode: None, ``"human"`` (PyBullet's window, in real time) or
-            ``"rgb_array"`` (``render()`` returns (480, 720, 3) uint8; needs no display).
+        render_mode: None, ``"human"`` (PyBullet's window, in real time) or ``"rgb_array"``.
         reward_type: ``"sparse"`` or ``"dense"``.
         control_type: ``"ee"`` or ``"joints"``.
         task: ``"Reach"``, ``"Push"``, ``"Slide"``, ``"PickAndPlace"``, ``"Stack"`` or ``"Flip"``.
@@ -92,14 +89,10 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start from the neutral pose with a new goal.
+        """Start from the neutral pose with a new goal. ``seed`` fixes all later goals, too.
 
-        Args:
-            seed: fixes this goal and all later ones.
-            options: ``{"goal": goal}`` sets this episode's goal, of ``desired_goal``'s shape.
-
-        Raises:
-            ValueError: another option, or a goal that is not finite or of another shape.
+        ``options={"goal": goal}`` sets this episode's goal, finite and of ``desired_goal``'s shape;
+        anything else is a ValueError.
         """
         options = options or {}
         if options.keys() - {"goal"}:
@@ -107,34 +100,48 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
         super().reset(seed=seed)
         # panda-gym makes a new generator at each reset, and without a seed the operating
         # system would seed it.
-        observation = simulator.reset(self.panda, seed=int(self.np_random.integers(2**31)))
+        simulator.reset(self.panda, seed=int(self.np_random.integers(2**31)))
         if "goal" in options:
-            goal = _finite(options["goal"], observation["desired_goal"].shape)
+            goal = _finite(options["goal"], self.panda.task.get_goal().shape)
             simulator.set_goal(self.panda, goal)
-            observation["desired_goal"] = goal
         self._needs_reset = False
-        return self._seen(observation)
+        return self.observe()
 
     def step(
         self, action: ArrayLike
     ) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Take one action: 1/25 s of simulated time. Never terminates.
 
-        Raises:
-            ResetNeeded: ``reset`` was not called before.
-            ValueError: ``action`` has another shape, or a number that is not finite, which
-                would break the simulator for good.
+        Raises ValueError for another shape, or a number that is not finite, which would break the
+        simulator for good, and ResetNeeded before the first ``reset``.
         """
         panda = self.panda
         if self._needs_reset:
             raise ResetNeeded("Cannot call env.step() before calling env.reset()")
-        observation, *_ = panda.step(_finite(action, self.action_space.shape))
-        observation, info = self._seen(observation)
+        panda.step(_finite(action, self.action_space.shape))
+        observation, info = self.observe()
         # Computed from what the agent sees, so that HER computes exactly the same rewards.
         reward = self.compute_reward(
             observation["achieved_goal"], observation["desired_goal"], info
         )
         return observation, float(reward), False, False, info
+
+    def observe(self) -> tuple[Observation, dict[str, Any]]:
+        """The observation and the info, also after a change through ``panda``. Draws the window."""
+        robot, task = self.panda.robot, self.panda.task
+        observation = {
+            "observation": np.concatenate((robot.get_obs(), task.get_obs()), dtype=np.float32),
+            "achieved_goal": task.get_achieved_goal().astype(np.float32),
+            "desired_goal": task.get_goal().astype(np.float32),
+        }
+        success = task.is_success(observation["achieved_goal"], observation["desired_goal"])
+        if self._window:
+            now = time.perf_counter()
+            # After a pause, continue at the same speed instead of rushing to catch up.
+            self._next_frame = max(self._next_frame + 1 / self.metadata["render_fps"], now)
+            time.sleep(self._next_frame - now)
+            self._window.show(self.panda)
+        return observation, {"is_success": bool(success)}
 
     def compute_reward(
         self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any
@@ -152,8 +159,8 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
     def picture(self, width: int = 720, height: int = 480, close: bool = False) -> np.ndarray:
         """What ``render`` returns, in any render mode: (height, width, 3) uint8.
 
-        ``close`` shows where the goals are instead of the whole arm. PyBullet's software renderer
-        draws it in about 0.2 s and needs no display.
+        PyBullet's software renderer draws it in about 0.2 s and needs no display. ``close`` shows
+        where the goals are instead of the whole arm.
         """
         camera, bodies = self.panda.sim.physics_client, simulator.bodies(self.panda)
         center, fov = ((0.0, 0.0, 0.15), 26) if close else ((-0.2, 0.0, 0.26), 40)
@@ -182,18 +189,6 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
             with simulator.quiet():
                 self._panda.close()
             self._panda = None
-
-    def _seen(self, observation: Observation) -> tuple[Observation, dict[str, Any]]:
-        """What the agent sees, and the info. Updates the window, in real time."""
-        seen = {name: array.astype(np.float32) for name, array in observation.items()}
-        success = self.panda.task.is_success(seen["achieved_goal"], seen["desired_goal"])
-        if self._window:
-            now = time.perf_counter()
-            # After a pause, continue at the same speed instead of rushing to catch up.
-            self._next_frame = max(self._next_frame + 1 / self.metadata["render_fps"], now)
-            time.sleep(self._next_frame - now)
-            self._window.show(self.panda)
-        return seen, {"is_success": bool(success)}
 
 
 def _finite(numbers: ArrayLike, shape: tuple[int, ...] | None) -> np.ndarray:

@@ -41,12 +41,8 @@ def play(
 ) -> Episode:
     """Play the goal that ``seed`` draws, without exploration noise.
 
-    Args:
-        policy: has Stable-Baselines3's ``predict``.
-        env: an environment of ``panda_rl``.
-        seed: of the reset.
-        on_step: called after the reset and after each step with the number of steps so far, the
-            distance to the goal (m) and whether it is reached.
+    ``policy`` has Stable-Baselines3's ``predict``. ``on_step`` is called after the reset and after
+    each step, with the steps so far, the distance to the goal (m) and whether it is reached.
     """
     distances: list[float] = []
     reached: list[bool] = []
@@ -118,7 +114,4 @@ def print_table(title: str, first_seed: int, episodes: Sequence[Episode], **more
         table.add_row(name, value)
     rich.print(table)
     if not result["success_rate"]:
-        print(
-            "No episode ended at its goal. Was the agent trained for long enough, with a smaller "
-            "learning rate, or under VecNormalize, whose statistics are not in its file?"
-        )
+        print("No episode ended at its goal. Was the agent trained under VecNormalize?")

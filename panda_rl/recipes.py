@@ -63,11 +63,7 @@ class Config(Variant):
     wandb: bool = False  # log to Weights & Biases as well; offline without a login
 
     def __post_init__(self) -> None:
-        """Refuse numbers that Stable-Baselines3 would accept, only to learn nothing from them.
-
-        Raises:
-            ValueError: a number is out of range.
-        """
+        """Raises ValueError for what Stable-Baselines3 would take, only to learn nothing."""
         for names, low, high in (
             ("total_timesteps n_envs n_steps n_epochs", 1, math.inf),
             ("gamma gae_lambda adam_beta2", 0, 1),
@@ -155,11 +151,8 @@ RECIPES = {
 def parse(words: Sequence[str] | None = None) -> Config:
     """The config that ``words`` ask for; by default those of the command line.
 
-    What they leave out comes from the agent to resume, or else from the variant's recipe.
-
-    Raises:
-        SystemExit: after --help, or after tyro has said what is wrong with the words.
-        UsageError: there is no such agent to resume.
+    What they leave out comes from the agent to resume, or else from the variant's recipe. After
+    --help, or if the words are wrong, tyro says so and exits.
     """
     given, _ = tyro.cli(Variant, args=words, return_unknown_args=True, add_help=False)
     default = RECIPES[given.control_type, given.reward_type]

@@ -12,11 +12,7 @@ FPS = 25  # real time
 
 
 class Recording:
-    """Collects pictures with captions and saves them as GIF (480x320) or MP4 (720x480).
-
-    Raises:
-        UsageError: ``path`` ends in neither ``.gif`` nor ``.mp4``, or its folder is missing.
-    """
+    """Collects pictures with captions and saves them as GIF (480x320) or MP4 (720x480)."""
 
     def __init__(self, path: Path) -> None:
         if path.suffix not in (".gif", ".mp4") or not path.absolute().parent.is_dir():

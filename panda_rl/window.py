@@ -26,11 +26,7 @@ def has_display() -> bool:
 
 
 class Window:
-    """A window that shows what happens in the simulation of a ``task``, such as ``"Reach"``.
-
-    Raises:
-        UsageError: PyBullet can't open it.
-    """
+    """Shows a simulation of ``task``, such as ``"Reach"``; UsageError if it can't be opened."""
 
     def __init__(self, task: str) -> None:
         path = os.pathsep.join((str(cli.ROOT), os.environ.get("PYTHONPATH", "")))
@@ -57,11 +53,7 @@ class Window:
             )
 
     def show(self, panda: Any) -> None:
-        """Draw the arm, the cubes and the goal as they are in panda-gym's environment.
-
-        Raises:
-            WindowClosed: somebody has closed it.
-        """
+        """Draw the arm, the cubes and the goal as in panda-gym's environment, or WindowClosed."""
         engine = panda.sim.physics_client
         poses: dict[str, Any] = {
             name: engine.getBasePositionAndOrientation(body)

@@ -289,7 +289,9 @@ def test_whatever_is_in_the_file_it_is_refused_or_plays(
 # ------------------------------------------------------------------ agents of others, and older
 
 
-@pytest.mark.parametrize("path", sorted(AGENTS.glob("PandaReach_PPO_v2_??*e.zip")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted(AGENTS.glob("PandaReach_PPO_v2_??*e.zip")), ids=lambda p: p.stem
+)
 def test_the_shipped_agents_still_load_and_act_as_in_stable_baselines3(path: Path) -> None:
     """They were saved before this version."""
     agent = agents.read(path.with_suffix(""))  # without .zip, too
@@ -335,7 +337,9 @@ def test_an_agent_of_plain_stable_baselines3_plays_and_resumes_or_says_why_not(
     else:
         assert_fine(result)
         (resumed,) = (tmp_path / "agents").iterdir()
-        assert agents.read(resumed).config["net_arch"] == (layers if layers is not None else [64] * 2)
+        assert agents.read(resumed).config["net_arch"] == (
+            layers if layers is not None else [64] * 2
+        )
         assert agents.read(resumed).config["control_type"] == "joints"
 
 
@@ -381,10 +385,8 @@ def test_several_may_save_to_one_path_while_others_read_it(tmp_path: Path, model
 
 
 @linux_only
-@pytest.mark.parametrize("size", [0, 10_000, 100_000])
-def test_a_full_disk_leaves_the_agent_that_was_there(
-    size: int, tmp_path: Path, model: PPO
-) -> None:
+@pytest.mark.parametrize("size", [0, 10_000, 60_000])
+def test_a_full_disk_leaves_the_agent_that_was_there(size: int, tmp_path: Path, model: PPO) -> None:
     import resource  # Windows has none
 
     path = tmp_path / "agent.zip"

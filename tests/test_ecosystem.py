@@ -23,12 +23,12 @@ from torch import nn
 import panda_rl  # noqa: F401  registers PandaReach-v2
 from tests.conftest import ROOT
 
-README = (ROOT / "README.md").read_text().replace("\\\n", "")
-ZOO = [shlex.split(line)[1:] for line in re.findall(r"^python -m rl_zoo3.*", README, re.M)]
+PAGE = (ROOT / "docs" / "OTHER_TRAINERS.md").read_text().replace("\\\n", "")
+ZOO = [shlex.split(line)[1:] for line in re.findall(r"^python -m rl_zoo3.*", PAGE, re.M)]
 
 
 def test_rl_baselines3_zoo_trains_and_plays(clone: Path) -> None:
-    """The README's commands, cut short."""
+    """The commands of docs/OTHER_TRAINERS.md, cut short."""
 
     def zoo(*words: str) -> str:
         result = subprocess.run(

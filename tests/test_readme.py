@@ -7,31 +7,49 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 
-from tests.conftest import ROOT, Run, assert_one_line
+import panda_rl  # noqa: F401  registers PandaReach-v2
+from tests.conftest import ROOT, assert_one_line
 
 README = (ROOT / "README.md").read_text()
+EXERCISES = (ROOT / "docs" / "EXERCISES.md").read_text()
 PAGES = [
     *ROOT.glob("*.md"),
     *(ROOT / folder / "README.md" for folder in ("benchmarks", "rl-trained-agents")),
     *ROOT.glob("docs/*.md"),
 ]
-SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
+SNIPPETS = re.findall(r"```python\n(.*?)```", README + EXERCISES, re.S)
+
+
+def python(folder: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: snippet.splitlines()[-1][:20])
 def test_snippets_run_as_they_stand(snippet: str, clone: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", snippet], cwd=clone, capture_output=True, text=True
-    )
+    """Only long trainings are cut short."""
+    short = re.sub(r"(learn\(|total_timesteps=)[\d_]+", r"\g<1>1024", snippet)
+    (clone / "mine.py").write_text(short)
+    result = python(clone, "mine.py")
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def commands() -> list[list[str]]:
-    """The words of each command of ours in the pages' bash blocks, after ``python``."""
-    blocks = re.findall(r"```bash\n(.*?)```", "\n".join(p.read_text() for p in PAGES), re.S)
+@pytest.mark.slow
+def test_exercises_train_with_what_they_change(clone: Path) -> None:
+    trainings = [words for words in commands(EXERCISES) if "train_agent" in words[0]]
+    assert len(trainings) >= 2
+    for words in trainings:
+        result = python(clone, *words, "--total-timesteps", "256")
+        assert (result.returncode, result.stderr) == (0, "")
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of each command of ours in the bash blocks, after ``python``."""
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.S)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     split = [shlex.split(line, comments=True) for line in lines]
     ours = r"panda_\w+\.py|-m (panda_rl|benchmarks|docs)\."
@@ -42,24 +60,21 @@ def commands() -> list[list[str]]:
 def test_commands_are_understood() -> None:
     """Each script, asked for help, knows the flags that the pages give it."""
     flags: dict[tuple[str, ...], set[str]] = {}
-    for words in commands():
+    for words in commands("\n".join(page.read_text() for page in PAGES)):
         script = tuple(words[: 2 if words[0] == "-m" else 1])
         flags.setdefault(script, set()).update(word for word in words if word[:2] == "--")
     scripts = {(script.name,) for script in ROOT.glob("panda_*.py")}
     assert scripts <= flags.keys()
     for script, given in flags.items():
-        help = [sys.executable, *script, "--help"]
-        result = subprocess.run(help, cwd=ROOT, capture_output=True, text=True)
+        result = python(ROOT, *script, "--help")
         assert result.returncode == 0, result.stderr
         assert given <= set(re.findall(r"--[\w-]+", result.stdout)), script
 
 
-def test_the_printed_spaces_are_the_ones_it_shows(run: Run) -> None:
-    (shown,) = re.findall(r"```text\n(Action space.*?)```", README, re.S)
-    random = ("panda_reach_random_agent.py", "--no-render", "--episodes", 1)
-    assert run(*random).stdout.startswith(shown)
-    joints = run(*random, "--control-type", "joints")
-    assert joints.stdout.splitlines()[0].removeprefix("Action space: ") in README
+@pytest.mark.parametrize("control_type", ["ee", "joints"])
+def test_the_action_spaces_are_the_ones_it_shows(control_type: str) -> None:
+    env = gym.make("PandaReach-v2", control_type=control_type)
+    assert f"`{env.action_space}`" in README
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -179,7 +179,9 @@ def test_name_and_hyperparameters_reach_the_agent_and_nothing_is_overwritten(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_runs_count_up_around_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_count_up_around_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("RUNS", "AGENTS"):
         monkeypatch.setattr(cli, name, tmp_path / name)
         (tmp_path / name).mkdir()

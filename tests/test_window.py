@@ -1,8 +1,8 @@
 """PyBullet's real window on a virtual screen."""
 
-import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,22 +11,36 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from panda_rl import agents, window
-from panda_rl.errors import WindowClosed
-from panda_rl.window import has_display
-from tests import screens
-from tests.conftest import Run, call_test, eventually
-
 import gymnasium as gym
 import numpy as np
 import PIL.Image
 import PIL.ImageSequence
+import psutil
 import pytest
 import Xlib.display
 from gymnasium.utils.env_checker import check_env
 
+from panda_rl import agents
+from panda_rl.cli import UsageError
+from panda_rl.window import WindowClosed
+from tests import screens
+from tests.conftest import (
+    RUN,
+    SHIPPED,
+    Run,
+    assert_fine,
+    assert_one_line,
+    eventually,
+    linux_only,
+    row,
+)
+
 pytestmark = pytest.mark.slow
-SCRIPTS = ["random", "train", "test"]
+SCRIPTS = {
+    "random": ["--episodes", "1000"],
+    "test": ["--episodes", "1000"],
+    "train": ["--render", "--total-timesteps", "100000", "--n-envs", "2", "--no-subprocesses"],
+}
 
 
 @pytest.fixture
@@ -66,7 +80,7 @@ def test_human_mode_passes_gymnasiums_checker(display: str) -> None:
 
 
 def test_the_window_shows_the_arm_move_in_real_time(x: Xlib.display.Display) -> None:
-    env = gym.make("PandaReach-v2", render_mode="human", control_type="ee")
+    env = gym.make("PandaReach-v2", render_mode="human")
     env.reset(seed=1)
     start = time.perf_counter()
     for _ in range(25):
@@ -85,41 +99,28 @@ def test_the_window_shows_the_arm_move_in_real_time(x: Xlib.display.Display) -> 
     eventually(lambda: not windows(x), "the window is still there")
 
 
-def test_what_a_window_shows_can_be_recorded(display: str, run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("task", ["Push", "Stack", "Flip"])
+def test_the_window_shows_the_cubes_where_they_are(x: Xlib.display.Display, task: str) -> None:
+    env: Any = gym.make(f"Panda{task}-v2", render_mode="human")
+    env.reset(seed=1)
+    time.sleep(1)
+    before = screenshot(x)
+    sim = env.unwrapped.panda.sim
+    (name, *_) = (name for name in sim._bodies_idx if name.startswith("object"))
+    sim.set_base_pose(name, np.array([0.2, 0.0, 0.3]), np.array([0, 0, 0, 1]))
+    env.step(np.zeros(env.action_space.shape))
+    time.sleep(1)
+    assert (np.abs(before - screenshot(x)).sum(-1) > 60).sum() > 300
+    env.close()
+
+
+def test_what_a_window_shows_can_be_recorded(display: str, call: Run, tmp_path: Path) -> None:
     gif = tmp_path / "window.gif"
-    result = run("panda_reach_test_agent.py", "--render", "--episodes", 1, "--record", gif)
-    assert (result.returncode, result.stderr) == (0, "")
+    words = ("--render", "--episodes", 1, "--record", gif)
+    assert_fine(call("panda_reach_test_agent.py", SHIPPED, *words))
     with PIL.Image.open(gif) as picture:
         assert len(list(PIL.ImageSequence.Iterator(picture))) > 10
         assert picture.size == (480, 320)
-
-
-def test_a_window_that_no_longer_answers_counts_as_closed(
-    display: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(window, "ANSWER_SECONDS", 2)
-    env = gym.make("PandaReach-v2", render_mode="human").unwrapped
-    env.reset(seed=0)
-    (process,) = multiprocessing.active_children()
-    assert process.pid
-    os.kill(process.pid, signal.SIGSTOP)
-    with pytest.raises(WindowClosed, match="no longer answers"):
-        for _ in range(500):  # as many as would fill the pipe
-            env.step(np.zeros(3, np.float32))
-    env.close()
-    assert not multiprocessing.active_children()
-
-
-def start(script: str, clone: Path) -> subprocess.Popen:
-    more = ["--episodes", "1000"] if script == "test" else []
-    if script == "train":
-        more = ["--render", "--total-timesteps", "100000"]
-    return subprocess.Popen(
-        [sys.executable, "-u", clone / f"panda_reach_{script}_agent.py", *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 @pytest.mark.parametrize("end", ["close", "ctrl-c"])
@@ -127,12 +128,18 @@ def start(script: str, clone: Path) -> subprocess.Popen:
 def test_scripts_open_a_window_and_end_with_it(
     x: Xlib.display.Display, clone: Path, script: str, end: str
 ) -> None:
-    process = start(script, clone)
+    process = subprocess.Popen(
+        [sys.executable, "-u", clone / f"panda_reach_{script}_agent.py", *SCRIPTS[script]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     assert process.stdout
     said = ""
-    while script != "train" and not ("Random actions" in said or "Playing" in said):
-        line = process.stdout.readline()  # those words come right before it plays
-        assert line, "it ended before it played"
+    while not any(words in said for words in ("random actions", "Playing", "0/100,000")):
+        line = process.stdout.readline()
+        assert line, said
         said += line
     (opened,) = eventually(lambda: windows(x), "no window")
     eventually(
@@ -140,43 +147,90 @@ def test_scripts_open_a_window_and_end_with_it(
         "the window does not show the robot",
     )
     assert process.poll() is None
-    agent = clone / "rl-trained-agents" / "PandaReach_PPO_v2_ee_dense_1.zip"
-    if script == "train":  # let it start to train
-        eventually(agent.exists)
-        time.sleep(1)
+    if script == "train":  # it moves there while it learns
+        before = screenshot(x)
+        eventually(lambda: (np.abs(before - screenshot(x)).sum(-1) > 60).sum() > 500)
+    else:
+        time.sleep(3)  # an episode of two seconds
+    family = psutil.Process(process.pid).children(recursive=True)
     if end == "close":
         opened.kill_client()  # what a window manager does for PyBullet's window
         x.sync()
     else:
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     output = said + output
-    assert "thread" not in (output + errors).lower()  # PyBullet's chatter
+    assert errors == "" and "thread" not in output.lower()  # PyBullet's chatter
     if script == "train":
-        assert process.returncode == 130, output + errors
-        stopped, command = errors.splitlines()
-        assert "Stopped at" in stopped
-        assert "--resume" in command
-        assert agent.exists()
+        assert process.returncode == 130
+        assert "Stopped at" in output and "--resume" in output
+        agents.read(clone / "rl-trained-agents" / f"{RUN}.zip")
+    elif script == "test":
+        assert process.returncode == 0
+        assert int(row(output, "episodes").split()[0]) >= 1
     else:
-        assert (process.returncode, errors) == (0, ""), output
+        assert process.returncode == 0
+        assert "The installation works" in output
     assert not windows(x)
-    assert has_display()
+    assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family)
 
 
-def test_a_recording_whose_window_is_closed_before_its_first_frame(
-    x: Xlib.display.Display, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+# ------------------------------------------------------------------ no window
+
+
+@pytest.fixture
+def mute() -> Iterator[str]:
+    """A display that accepts a connection and never answers."""
+    folder = Path("/tmp/.X11-unix")
+    folder.mkdir(exist_ok=True)
+    number = 1000 + os.getpid()
+    path = folder / f"X{number}"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        yield f":{number}"
+    path.unlink()
+
+
+@linux_only
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_window_that_can_not_open_is_one_line(script: str, run: Run) -> None:
+    env = os.environ | {"DISPLAY": ":99"}
+    result = run(f"panda_reach_{script}_agent.py", "--render", env=env, timeout=60)
+    assert_one_line(result, "window", ":99", "--no-render")
+
+
+@linux_only
+@pytest.mark.parametrize("display", [None, "nonsense", "mute"])
+def test_an_environment_without_a_window_is_one_clear_error(
+    display: str | None, mute: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy_of = agents.SavedAgent.policy
+    if display:
+        monkeypatch.setenv("DISPLAY", mute if display == "mute" else display)
+    with pytest.raises(UsageError, match="can't open a window"):
+        gym.make("PandaReach-v2", render_mode="human")
+    assert not psutil.Process().children()
 
-    def policy_of_and_close_the_window(*args: Any) -> Any:
-        policy = policy_of(*args)
-        eventually(lambda: windows(x))[0].kill_client()
-        x.sync()
-        eventually(lambda: not multiprocessing.active_children())
-        return policy
 
-    monkeypatch.setattr(agents.SavedAgent, "policy", policy_of_and_close_the_window)
-    result = call_test("--render", "--record", tmp_path / "film.gif")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert not list(tmp_path.iterdir())
+@linux_only
+def test_a_display_is_not_asked_where_no_window_is_wanted(mute: str, run: Run) -> None:
+    env = os.environ | {"DISPLAY": mute}
+    for words in (["--help"], ["--no-render", "--episodes", "1"]):
+        assert_fine(run("panda_reach_random_agent.py", *words, env=env, timeout=60))
+
+
+def test_a_closed_window_ends_an_environment_and_its_copy_opens_another(
+    x: Xlib.display.Display,
+) -> None:
+    env = gym.make("PandaReach-v2", render_mode="human")
+    env.reset(seed=0)
+    eventually(lambda: windows(x))[0].kill_client()
+    x.sync()
+    with pytest.raises(WindowClosed):
+        for _ in range(100):
+            env.step(np.zeros(3, np.float32))
+    env.close()
+    again = gym.make("PandaReach-v2", render_mode="human")
+    again.reset()
+    again.close()
+    eventually(lambda: not windows(x), "the window is still there")
