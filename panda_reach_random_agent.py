@@ -1,7 +1,8 @@
 """Check the installation: print the spaces, then take random actions.
 
-python panda_reach_random_agent.py
-python panda_reach_random_agent.py --control-type joints --no-render
+    python panda_reach_random_agent.py --control-type joints --no-render
+
+--help explains the options.
 """
 
 import contextlib
@@ -29,6 +30,8 @@ class Options:
 
 def random_agent() -> None:
     options = tyro.cli(Options)
+    if options.episodes < 1:
+        raise cli.UsageError("--episodes must be at least 1")
     env = gym.make(
         "PandaReach-v2",
         render_mode="human" if options.render else None,
@@ -37,8 +40,7 @@ def random_agent() -> None:
     )
     print("Action space:", env.action_space)
     print("Observation space:", env.observation_space)
-    where = "in a window" if options.render else "without a window"
-    print(f"Taking random actions {where}", flush=True)
+    print("Taking random actions", flush=True)
 
     env.action_space.seed(options.seed)
     env.reset(seed=options.seed)
@@ -51,8 +53,8 @@ def random_agent() -> None:
                 observation, reward, terminated, truncated, info = env.step(action)
                 steps += 1
             env.reset()
-    rate = steps / (time.perf_counter() - start)
-    print(f"The installation works: {steps:,} steps, {rate:,.0f} a second.")
+    seconds = time.perf_counter() - start
+    print(f"The installation works: {steps:,} steps, {steps / seconds:,.0f} a second.")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
 """Play a saved agent, measure it, and record a GIF or an MP4.
 
-python panda_reach_test_agent.py
-python panda_reach_test_agent.py rl-trained-agents/PandaReach_PPO_v2_joints_dense.zip
-python panda_reach_test_agent.py --record test_agent.gif --no-render
+    python panda_reach_test_agent.py rl-trained-agents/PandaReach_PPO_v2_ee_dense.zip
+    python panda_reach_test_agent.py --record test_agent.gif --no-render
+
+--help explains the options.
 """
 
 import dataclasses
-import sys
 from pathlib import Path
 
-import rich.progress
 import tyro
+from tqdm import tqdm
 
 from panda_rl import agents, cli, evaluation
 from panda_rl.recording import Recording
@@ -30,6 +30,8 @@ class Options:
 
 def test_agent() -> None:
     options = tyro.cli(Options)
+    if options.episodes is not None and options.episodes < 1:
+        raise cli.UsageError("--episodes must be at least 1")
     agent = agents.read(options.agent)
     recording = Recording(options.record) if options.record else None
     episodes = options.episodes or (5 if recording else 10 if options.render else 100)
@@ -45,7 +47,7 @@ def test_agent() -> None:
             recording.add(env.get_wrapper_attr("picture")(), caption, reached)
 
     try:
-        for goal in rich.progress.track(goals, disable=not sys.stdout.isatty(), transient=True):
+        for goal in tqdm(goals, disable=None, leave=False):  # None: unless nobody is watching
             played.append(evaluation.play(policy, env, goal, film))
     except KeyboardInterrupt:  # Ctrl-C, or the window was closed
         print(f"Stopped after {len(played):,} of {episodes:,} episodes.")

@@ -2,7 +2,6 @@
 
     python panda_reach_train_agent.py
     python panda_reach_train_agent.py --control-type joints --reward-type sparse
-    python panda_reach_train_agent.py --gamma 0.99 --name my_first_change
     python panda_reach_train_agent.py --help
 
 The numbers, each with its reason, are in panda_rl/recipes.py.
@@ -117,8 +116,8 @@ def train() -> None:
     judge = saved.make_env()
     policy = saved.policy(judge)
     episodes = [evaluation.play(policy, judge, goal) for goal in evaluation.JUDGING_GOALS]
-    numbers = {"steps": f"{saved.num_timesteps:,}", "seconds": f"{seconds:.1f}"}
-    evaluation.print_table(path.stem, evaluation.JUDGING_SEED, episodes, **numbers)
+    about = {"steps": f"{saved.num_timesteps:,}", "seconds": f"{seconds:.1f}"}
+    evaluation.print_table(path.stem, evaluation.JUDGING_SEED, episodes, **about)
     print("Watch it: ", cli.command("python", cli.ROOT / "panda_reach_test_agent.py", path))
     print("Its curve:", cli.command("tensorboard", "--logdir", cli.RUNS))
 

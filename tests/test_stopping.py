@@ -47,8 +47,10 @@ def wait_until_it_trains(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.fixture
-def agent(clone: Path) -> Path:
-    return clone / "rl-trained-agents" / f"{RUN}.zip"
+def agent(clone: Path) -> Iterator[Path]:
+    yield clone / "rl-trained-agents" / f"{RUN}.zip"
+    for process in psutil.Process().children():
+        process.kill()  # only if a test failed
 
 
 @contextlib.contextmanager
