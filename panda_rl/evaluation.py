@@ -114,4 +114,4 @@ def print_table(title: str, first_seed: int, episodes: Sequence[Episode], **more
         table.add_row(name, value)
     rich.print(table)
     if not result["success_rate"]:
-        print("No episode ended at its goal. Was the agent trained under VecNormalize?")
+        print("It needs more training, or its VecNormalize statistics, if it was trained with them.")

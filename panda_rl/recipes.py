@@ -74,6 +74,8 @@ class Config(Variant):
             for name in names.split():
                 if not low <= getattr(self, name) <= high:
                     raise ValueError(f"{name} is {getattr(self, name)}, not from {low} to {high}")
+        if any(units < 1 for units in self.net_arch):
+            raise ValueError(f"net_arch {self.net_arch} has a layer without units")
         rollout = self.n_steps * self.n_envs
         if self.batch_size < 2 or rollout % self.batch_size:
             raise ValueError(

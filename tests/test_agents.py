@@ -5,22 +5,19 @@ import io
 import json
 import os
 import pickle
-import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import hypothesis
-import hypothesis.strategies as st
 import pytest
 import torch
 from stable_baselines3 import PPO, SAC
 
 import panda_reach_train_agent as script
-from panda_rl import agents, evaluation, recipes
-from panda_rl.cli import AGENTS, UsageError
+from panda_rl import agents, recipes
+from panda_rl.cli import AGENTS
 from tests.conftest import SHIPPED, Run, assert_fine, assert_one_line, linux_only
 
 WHOLE = SHIPPED.read_bytes()
@@ -67,10 +64,6 @@ def with_data(target: Path, **changes: object) -> Path:
 
 def with_config(target: Path, **changes: object) -> Path:
     return rezip(target, {"config.json": json.dumps(CONFIG | changes).encode()})
-
-
-def with_weights(target: Path, changes: dict[str, torch.Tensor]) -> Path:
-    return rezip(target, {"policy.pth": saved(loaded("policy.pth") | changes)})
 
 
 @pytest.fixture
@@ -158,40 +151,27 @@ def test_agents_of_other_tasks_and_kinds_are_refused(
         assert_refused(tmp_path / "theirs.zip")
 
 
-NAN = float("nan")
-BROKEN = {
-    "noise": {"log_std": torch.full((3,), NAN)},
-    "noise beyond all numbers": {"log_std": torch.full((3,), 100.0)},
-    "a layer": {"mlp_extractor.policy_net.0.bias": torch.full((64,), NAN)},
-    "the value function": {"value_net.bias": torch.full((1,), NAN)},
-    "an infinite one": {"action_net.bias": torch.full((3,), float("inf"))},
+NAN, HUGE = float("nan"), torch.zeros(()).expand(3, 10**12)  # a terabyte
+HOSTILE: dict[str, dict[str, Any]] = {
+    "not finite: noise": {"log_std": torch.full((3,), NAN)},
+    "not finite: e^noise": {"log_std": torch.full((3,), 100.0)},
+    "not finite: value": {"value_net.bias": torch.full((1,), NAN)},
+    "not finite: action": {"action_net.bias": torch.full((3,), float("inf"))},
+    "other shape": {"action_net.weight": torch.zeros(3, 5)},
+    "no shape": {"action_net.bias": torch.zeros(())},
+    "huge": {"action_net.weight": HUGE},
+    "no memory": {"action_net.bias": torch.zeros(3, device="meta")},
+    "one more": {"extra": torch.zeros(3)},
+    "text": {"value_net.bias": "text"},
 }
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_weights_that_are_not_finite_are_refused(
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_weights_are_refused(
     name: str, tmp_path: Path, assert_refused: Callable[..., None]
 ) -> None:
-    assert_refused(with_weights(tmp_path / "nan.zip", BROKEN[name]), "finite")
-
-
-@pytest.mark.parametrize(
-    ("name", "tensor"),
-    [
-        ("action_net.weight", torch.zeros(3, 5)),
-        ("action_net.bias", torch.zeros(())),
-        ("value_net.weight", torch.zeros(0)),
-        ("action_net.weight", torch.zeros(()).expand(3, 10**12)),  # a terabyte
-        ("mlp_extractor.policy_net.0.weight", torch.zeros(()).expand(10**6, 12)),
-        ("action_net.bias", torch.zeros(3, device="meta")),
-        ("extra", torch.zeros(3)),
-        ("value_net.bias", "text"),
-    ],
-)
-def test_weights_of_other_shapes_are_refused(
-    name: str, tensor: torch.Tensor, tmp_path: Path, assert_refused: Callable[..., None]
-) -> None:
-    assert_refused(with_weights(tmp_path / "hostile.zip", {name: tensor}))
+    agent = rezip(tmp_path / "x.zip", {"policy.pth": saved(loaded("policy.pth") | HOSTILE[name])})
+    assert_refused(agent, "finite" if "finite" in name else "")
 
 
 @pytest.mark.parametrize(
@@ -220,70 +200,6 @@ def test_the_config_of_a_strangers_zip_is_checked_as_if_typed(
     result = call(TRAIN, "--resume", agent, "--total-timesteps", 10**6)
     assert result.returncode == 2
     assert not (tmp_path / "runs").exists()
-
-
-def test_a_strangers_zip_opens_no_window_and_sends_nothing(tmp_path: Path) -> None:
-    hostile = {"render": True, "wandb": True, "name": "mine", "resume": "x", "return": 1}
-    agent = with_config(tmp_path / "hostile.zip", **hostile)
-    config = recipes.parse(["--resume", str(agent), "--total-timesteps", "1000000"])
-    assert (config.render, config.wandb, config.name) == (False, False, None)
-
-
-# ------------------------------------------------------------------ any bytes
-
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
-JSON = SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(st.text(max_size=5), SCALARS)
-
-
-def mutated(data: st.DataObject) -> bytes:
-    """The shipped agent with bytes changed, cut out or put in."""
-    at = data.draw(st.integers(0, len(WHOLE) - 1))
-    upto = data.draw(st.integers(at, min(len(WHOLE), at + 200)))
-    return WHOLE[:at] + data.draw(st.binary(max_size=200)) + WHOLE[upto:]
-
-
-def rebuilt(data: st.DataObject) -> bytes:
-    """The shipped agent, as a zip without a fault, with some of its values exchanged."""
-    settings, config, policy = json.loads(members()["data"]), dict(CONFIG), loaded("policy.pth")
-    for _ in range(data.draw(st.integers(1, 2))):
-        place = data.draw(st.sampled_from([settings, config, policy]))
-        name = data.draw(st.sampled_from(sorted(place)) | st.just("more"))
-        if place is not policy:
-            place[name] = data.draw(JSON)
-        elif data.draw(st.booleans()):
-            place.pop(name, None)
-        else:
-            shape = data.draw(st.lists(st.integers(0, 3) | st.just(64), max_size=3))
-            value = data.draw(st.floats(width=32) | st.integers(-9, 9) | st.booleans())
-            place[name] = data.draw(st.sampled_from([torch.full(shape, value), value, "text"]))
-    texts = {"data": settings, "config.json": config}
-    changes = {name: json.dumps(text).encode() for name, text in texts.items()}
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, member in (members() | changes | {"policy.pth": saved(policy)}).items():
-            archive.writestr(name, member)
-    return buffer.getvalue()
-
-
-@pytest.mark.slow
-@hypothesis.settings(max_examples=150, deadline=None)
-@hypothesis.given(st.data())
-def test_whatever_is_in_the_file_it_is_refused_or_plays(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    make = data.draw(st.sampled_from([lambda d: d.draw(st.binary()), mutated, rebuilt]))
-    path = tmp_path_factory.getbasetemp() / "any.zip"
-    path.write_bytes(make(data))
-    try:
-        agent = agents.read(path)
-        env = agent.make_env()
-        policy = agent.policy(env)
-    except UsageError as error:
-        assert len(str(error).splitlines()) == 1
-        return
-    assert all(torch.isfinite(p).all() for p in policy.parameters())
-    evaluation.play(policy, env, 0)
-    env.close()
 
 
 # ------------------------------------------------------------------ agents of others, and older
@@ -360,28 +276,6 @@ def test_a_saved_agent_comes_back(tmp_path: Path, model: PPO) -> None:
     for name, tensor in model.policy.state_dict().items():
         assert torch.equal(agent.weights[name], tensor)
     assert PPO.load(tmp_path / "agent.zip").num_timesteps == 77
-
-
-def test_several_may_save_to_one_path_while_others_read_it(tmp_path: Path, model: PPO) -> None:
-    path = tmp_path / "agent.zip"
-    agents.save(model, path, {})
-    failed: list[BaseException] = []
-
-    def repeat(action: Callable[[], object]) -> None:
-        try:
-            for _ in range(20):
-                action()
-        except BaseException as error:
-            failed.append(error)
-
-    actions = [lambda: agents.save(model, path, {})] * 3 + [lambda: agents.read(path)]
-    threads = [threading.Thread(target=repeat, args=(action,)) for action in actions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failed == []
-    assert list(tmp_path.iterdir()) == [path]
 
 
 @linux_only

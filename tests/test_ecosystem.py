@@ -1,7 +1,6 @@
 """Others' trainers on the environment, as their users start them."""
 
 import copy
-import pickle
 import re
 import shlex
 import subprocess
@@ -97,25 +96,6 @@ def test_make_vec_gives_the_same_episode_in_every_mode(mode: str, options: dict)
         assert rewards[1] == reward
     envs.close()
     alone.close()
-
-
-def test_a_copy_is_a_simulator_of_its_own() -> None:
-    env = gym.make("PandaReach-v2", control_type="joints", reward_type="dense")
-    assert env.spec
-    for another in (
-        copy.deepcopy(env),
-        pickle.loads(pickle.dumps(env)),
-        gym.make(copy.deepcopy(env.spec)),
-        gym.make(gym.envs.registration.EnvSpec.from_json(env.spec.to_json())),
-    ):
-        goals = [e.reset(seed=2)[0]["desired_goal"].tolist() for e in (env, another)]
-        assert goals[0] == goals[1]
-        env.step(np.ones(7, np.float32))
-        hand = another.step(np.zeros(7, np.float32))[0]["achieved_goal"]
-        another.close()
-        del another
-        assert not np.array_equal(env.step(np.zeros(7, np.float32))[0]["achieved_goal"], hand)
-    env.close()
 
 
 def test_record_video(tmp_path: Path) -> None:

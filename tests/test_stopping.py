@@ -175,7 +175,7 @@ def test_on_a_terminal_with_its_progress_bar_the_command_is_a_line_of_its_own(
     import pty  # Windows has none
 
     ours, theirs = pty.openpty()
-    kwargs = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    kwargs: dict[str, Any] = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
     process = start(clone, *LONG, **kwargs, env=os.environ | {"COLUMNS": "50", "TERM": "xterm"})
     os.close(theirs)
     output, stopped = b"", False
