@@ -114,4 +114,4 @@ def print_table(title: str, first_seed: int, episodes: Sequence[Episode], **more
         table.add_row(name, value)
     rich.print(table)
     if not result["success_rate"]:
-        print("It needs more training, or its VecNormalize statistics, if it was trained with them.")
+        print("It needs more training, or the VecNormalize statistics that it was trained with.")
