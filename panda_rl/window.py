@@ -4,6 +4,7 @@ In the same process, closing the window would end training (Xlib calls ``exit(1)
 physics step would wait for the drawing.
 """
 
+import ctypes
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 
 from panda_rl import cli, simulator
 
-OPENING_SECONDS = 8  # PyBullet may take this long; a display that is gone never answers
+DISPLAY_SECONDS = 5  # a display may take this long to answer; one that is gone never does
 
 
 class WindowClosed(KeyboardInterrupt):
@@ -41,11 +42,11 @@ class Window:
         )
         assert self._process.stdout
         self._process.stdout.readline()  # the imports are done
-        give_up = threading.Timer(OPENING_SECONDS, self._process.kill)
+        give_up = threading.Timer(DISPLAY_SECONDS, self._process.kill)
         give_up.start()
-        is_open = self._process.stdout.readline()
+        self._process.stdout.readline()  # the display has answered
         give_up.cancel()
-        if not is_open:
+        if not self._process.stdout.readline():  # the window is open
             self.close()
             raise cli.UsageError(
                 f"PyBullet can't open a window on DISPLAY={os.environ.get('DISPLAY')}: "
@@ -76,6 +77,9 @@ def main(task: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what PyBullet's threads print
     print("imported", file=answers, flush=True)
+    if sys.platform == "linux":
+        ctypes.CDLL("libX11.so.6").XOpenDisplay(None)
+    print("the display answers", file=answers, flush=True)
     panda = simulator.make(task, render=True)
     engine, bodies = panda.sim.physics_client, simulator.bodies(panda)
     if task == "Reach":  # the ball is too transparent
