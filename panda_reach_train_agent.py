@@ -8,7 +8,6 @@ The numbers, each with its reason, are in panda_rl/recipes.py.
 """
 
 import multiprocessing
-import sys
 import time
 from functools import partial
 
@@ -18,6 +17,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from tqdm import tqdm
 
 from panda_rl import agents, callbacks, cli, evaluation, features, recipes, rewards
 
@@ -100,13 +100,13 @@ def train() -> None:
             config.total_timesteps - model.num_timesteps,
             callback=[callbacks.Evaluate(config, path), watch],
             reset_num_timesteps=not config.resume,
-            progress_bar=sys.stdout.isatty(),
         )
         agents.save(model, path, config.saved())
     except BaseException:  # Ctrl-C, a cluster's SIGTERM, a closed window, even a bug
         agents.save(model, path, config.saved())
-        print(f"Stopped at {model.num_timesteps:,} of {config.total_timesteps:,} steps. To go on:")
-        print(cli.command("python", __file__, "--resume", path))
+        tqdm.write(f"Stopped at {model.num_timesteps:,} steps. To go on:")
+        )
+        tqdm.write(cli.command("python", __file__, "--resume", path))
         raise
     seconds = time.perf_counter() - start
 

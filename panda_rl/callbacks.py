@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import HParam, Image
+from tqdm import tqdm
 
 from panda_rl import agents, evaluation
 from panda_rl.recipes import Config
@@ -20,7 +21,7 @@ class Evaluate(BaseCallback):
     """Saves the agent and plays held-out goals with it, now and then.
 
     That is before training, after it, and in between with gaps that double, since most is learned
-    at first. It prints a line and logs ``eval/success_rate``, ``eval/mean_final_distance`` (m) and
+    at first. It writes a line and logs ``eval/success_rate``, ``eval/mean_final_distance`` (m) and
     ``eval/episode``, pictures (240, 720, 3) of an episode's start, its 4th step and its end.
     Raises UsageError if training diverged.
     """
@@ -38,6 +39,9 @@ class Evaluate(BaseCallback):
         # TensorBoard shows hyperparameters only together with a metric, and takes no tuple.
         config = self.config.saved() | {"net_arch": str(self.config.net_arch)}
         self.logger.record("hparams", HParam(config, dict.fromkeys(self.TAGS, 0.0)))
+        # disable=None: no bar if nobody is watching
+        total = self.config.total_timesteps
+        self.bar = tqdm(total=total, initial=self.num_timesteps, disable=None, leave=False)
 
     def _on_rollout_start(self) -> None:  # the policy has just been updated
         if self.num_timesteps >= self._next:
@@ -46,10 +50,12 @@ class Evaluate(BaseCallback):
             self._gap = min(2 * self._gap, LONGEST_GAP_STEPS)
 
     def _on_step(self) -> bool:
+        self.bar.update(self.training_env.num_envs)
         return True
 
     def _on_training_end(self) -> None:
         self._evaluate()
+        self.bar.close()
 
     def _evaluate(self) -> None:
         agents.save(self.model, self.path, self.config.saved())  # type: ignore[arg-type]
@@ -68,10 +74,9 @@ class Evaluate(BaseCallback):
             self.logger.record(tag, value)
         self.logger.record("eval/episode", Image(np.hstack(frames), "HWC"))
         self.logger.dump(self.num_timesteps)
-        print(
+        self.bar.write(
             f"{self.num_timesteps:>9,}/{self.config.total_timesteps:,} steps: "
-            f"{success:4.0%} of the goals reached, {distance * 1000:5.1f} mm off on average",
-            flush=True,
+            f"{success:4.0%} of the goals reached, {distance * 1000:5.1f} mm off on average"
         )
 
 

@@ -40,7 +40,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def clone(tmp_path: Path) -> Path:
     """The scripts and the shipped agents and curves, as in a fresh clone."""
     folder = tmp_path / "a clone"
-    copy_tracked(folder, "*.py", "panda_rl", "rl-trained-agents", "runs")
+    copy_tracked(folder, ":(glob)*.py", "panda_rl", "rl-trained-agents", "runs")
     return folder
 
 
