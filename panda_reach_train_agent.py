@@ -105,7 +105,6 @@ def train() -> None:
     except BaseException:  # Ctrl-C, a cluster's SIGTERM, a closed window, even a bug
         agents.save(model, path, config.saved())
         tqdm.write(f"Stopped at {model.num_timesteps:,} steps. To go on:")
-        )
         tqdm.write(cli.command("python", __file__, "--resume", path))
         raise
     seconds = time.perf_counter() - start
