@@ -17,7 +17,6 @@ from sb3_contrib import TQC
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv
-from torch import nn
 
 import panda_rl  # noqa: F401  registers PandaReach-v2
 from tests.conftest import ROOT
@@ -109,92 +108,3 @@ def test_record_video(tmp_path: Path) -> None:
     (video,) = (tmp_path / "videos").glob("*.mp4")
     assert iio.imread(video).shape == (6, 480, 720, 3)
     assert iio.immeta(video)["fps"] == 25  # real time
-
-
-def test_a_page_of_pytorch_learns() -> None:
-    """PPO as CleanRL writes it, on Gymnasium's vector environments and wrappers."""
-    envs = gym.make_vec(
-        "PandaReach-v2",
-        num_envs=8,
-        vector_kwargs={"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP},
-        wrappers=[
-            wrappers.FlattenObservation,
-            wrappers.RecordEpisodeStatistics,
-            wrappers.ClipAction,
-            wrappers.NormalizeObservation,
-            lambda env: wrappers.TransformObservation(
-                env, lambda obs: obs.clip(-10, 10).astype(np.float32), env.observation_space
-            ),
-            lambda env: wrappers.NormalizeReward(env, gamma=0.7),
-        ],
-        reward_type="dense",
-    )
-    returns = ppo(envs, updates=20, n_steps=64, gamma=0.7, gae_lambda=0.8, seed=0)
-    envs.close()
-    assert len(returns) == 8 * (20 * 64 // 50)
-    assert np.mean(returns[-40:]) > 0.6 * np.mean(returns[:40])  # they are negative
-
-
-def ppo(
-    envs: gym.vector.VectorEnv,
-    updates: int,
-    n_steps: int,
-    gamma: float,
-    gae_lambda: float,
-    seed: int,
-) -> list[float]:
-    """Train, and give each episode's return."""
-    torch.manual_seed(seed)
-    inputs = gym.spaces.flatdim(envs.single_observation_space)
-    outputs = gym.spaces.flatdim(envs.single_action_space)
-
-    def net(outputs: int) -> nn.Module:
-        return nn.Sequential(
-            nn.Linear(inputs, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, outputs)
-        )
-
-    actor, critic, log_std = net(outputs), net(1), nn.Parameter(torch.full((outputs,), -0.5))
-    parameters = [*actor.parameters(), *critic.parameters(), log_std]
-    optimizer = torch.optim.Adam(parameters, lr=2e-3)
-
-    def log_prob(obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        return torch.distributions.Normal(actor(obs), log_std.exp()).log_prob(action).sum(-1)
-
-    returns: list[float] = []
-    next_obs = torch.tensor(envs.reset(seed=seed)[0])
-    for _ in range(updates):
-        obs = torch.zeros(n_steps, envs.num_envs, inputs)
-        actions = torch.zeros(n_steps, envs.num_envs, outputs)
-        rewards, dones = torch.zeros(2, n_steps, envs.num_envs)
-        with torch.no_grad():
-            for t in range(n_steps):
-                obs[t] = next_obs
-                actions[t] = torch.normal(actor(next_obs), log_std.exp())
-                ahead, reward, _, truncated, infos = envs.step(actions[t].numpy())
-                next_obs, rewards[t] = torch.tensor(ahead), torch.tensor(reward)
-                dones[t] = torch.tensor(truncated)
-                if truncated.any():
-                    returns += infos["final_info"]["episode"]["r"].tolist()
-            values = critic(torch.cat((obs, next_obs[None])))[..., 0]
-            advantages = torch.zeros_like(rewards)
-            advantage = torch.zeros(envs.num_envs)
-            for t in reversed(range(n_steps)):
-                going_on = 1 - dones[t]
-                delta = rewards[t] + gamma * going_on * values[t + 1] - values[t]
-                advantage = delta + gamma * gae_lambda * going_on * advantage
-                advantages[t] = advantage
-            old = log_prob(obs, actions)
-            targets = advantages + values[:-1]
-        flat = [x.flatten(0, 1) for x in (obs, actions, old, advantages, targets)]
-        for _ in range(10):
-            for batch in torch.randperm(len(flat[0])).split(64):
-                obs_b, actions_b, old_b, advantages_b, targets_b = (x[batch] for x in flat)
-                advantages_b = (advantages_b - advantages_b.mean()) / advantages_b.std()
-                ratio = (log_prob(obs_b, actions_b) - old_b).exp()
-                gain = torch.min(ratio * advantages_b, ratio.clamp(0.8, 1.2) * advantages_b)
-                value_loss = (critic(obs_b)[:, 0] - targets_b).square().mean()
-                optimizer.zero_grad()
-                (0.5 * value_loss - gain.mean()).backward()
-                nn.utils.clip_grad_norm_(parameters, 0.5)
-                optimizer.step()
-    return returns

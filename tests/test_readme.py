@@ -20,7 +20,11 @@ PAGES = [
     *(ROOT / folder / "README.md" for folder in ("benchmarks", "rl-trained-agents")),
     *ROOT.glob("docs/*.md"),
 ]
-SNIPPETS = re.findall(r"```python\n(.*?)```", README + EXERCISES, re.S)
+# The page about other trainers has one program, in two parts.
+TRAINERS = "".join(
+    re.findall(r"```python\n(.*?)```", (ROOT / "docs/OTHER_TRAINERS.md").read_text(), re.S)
+)
+SNIPPETS = [*re.findall(r"```python\n(.*?)```", README + EXERCISES, re.S), TRAINERS]
 
 
 def python(folder: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
