@@ -77,30 +77,6 @@ def test_the_files_actions_are_the_policys(
     assert_same_actions(agents.read(AGENTS[variant]), exported(*variant))  # type: ignore[index]
 
 
-@pytest.mark.parametrize(
-    ("activation", "layers"),
-    [(torch.nn.Tanh, []), (torch.nn.ReLU, [32]), (torch.nn.ELU, [8, 16, 24])],
-)
-def test_so_are_those_of_agents_from_elsewhere(
-    activation: type, layers: list[int], tmp_path: Path
-) -> None:
-    """Other layers and activations, without RelativeGoal; one explores by gSDE."""
-    model = PPO(
-        "MultiInputPolicy",
-        gym.make("PandaReach-v2", control_type="joints"),
-        policy_kwargs={"net_arch": layers, "activation_fn": activation},
-        use_sde=activation is torch.nn.ReLU,
-        seed=0,
-    )
-    policy: Any = model.policy
-    with torch.no_grad():
-        policy.action_net.weight *= 300  # fresh ones are a hundredth of a trained agent's
-    model.save(tmp_path / "foreign.zip")
-    agent = agents.read(tmp_path / "foreign.zip")
-    export.export_onnx(agent, tmp_path / "foreign.onnx")
-    assert_same_actions(agent, tmp_path / "foreign.onnx")
-
-
 @pytest.mark.parametrize("control_type", ["ee", "joints"])
 def test_the_file_says_what_its_numbers_mean(
     control_type: str, exported: Callable[..., Path]

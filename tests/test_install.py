@@ -64,24 +64,6 @@ def test_every_package_has_a_wheel(platform: str, python: str) -> None:
     assert {line for line in resolved if line.startswith("pybullet")} == pybullet
 
 
-@pytest.mark.usefixtures("registry")
-@pytest.mark.parametrize(
-    "platform, python, package",
-    [
-        ("x86_64-apple-darwin", "3.12", "torch"),
-        ("aarch64-manylinux_2_28", "3.11", "pybullet"),
-        ("aarch64-manylinux_2_28", "3.12", "pybullet-arm64"),
-    ],
-)
-def test_what_the_documentation_calls_missing_is_missing(
-    platform: str, python: str, package: str
-) -> None:
-    """When one of these fails, docs/INSTALL.md can promise more."""
-    result = resolve(platform, python)
-    assert "No solution found" in result.stderr
-    assert package in result.stderr
-
-
 def test_the_wheel_in_the_repository_is_a_name_and_no_code() -> None:
     with zipfile.ZipFile(STUB) as wheel:
         files = {name.split("/")[1] for name in wheel.namelist()}

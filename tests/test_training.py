@@ -297,15 +297,6 @@ def test_training_that_diverges_says_so_and_leaves_the_last_sound_agent(
     assert_fine(call(TEST, agent, "--no-render", "--episodes", 1))
 
 
-def test_noise_beyond_all_numbers_names_no_agent_that_is_not_there(
-    call: Run, tmp_path: Path
-) -> None:
-    result = call(TRAIN, "--log-std-init", 200, "--no-subprocesses")
-    assert result.returncode == 2
-    for agent in re.findall(r"\S+\.zip", result.stderr):
-        assert Path(agent).exists()
-
-
 @linux_only
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [5_000, 90_000])

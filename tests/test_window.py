@@ -157,8 +157,12 @@ def test_scripts_open_a_window_and_end_with_it(
     else:
         assert process.returncode == 0
         assert "The installation works" in output
-    assert not windows(x)
-    assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family)
+    eventually(lambda: not windows(x), "the window is still there")
+    eventually(lambda: not any(map(is_alive, family)), "a process was left behind")
+
+
+def is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 # ------------------------------------------------------------------ no window
