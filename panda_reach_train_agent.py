@@ -23,8 +23,8 @@ from panda_rl import agents, callbacks, cli, evaluation, features, recipes, rewa
 
 
 def make_env(config: recipes.Config) -> VecEnv:
+    multiprocessing.set_forkserver_preload(["stable_baselines3"])  # one import for all processes
     # Several arms, each with its own simulator and its own goals.
-    multiprocessing.set_forkserver_preload(["stable_baselines3"])  # imported once for all
     return make_vec_env(
         "PandaReach-v2",
         config.n_envs,
@@ -42,7 +42,8 @@ def make_model(config: recipes.Config, env: VecEnv) -> PPO:
     policy_kwargs = {
         "net_arch": list(config.net_arch),
         "log_std_init": config.log_std_init,
-        # fused: one call updates all parameters, which is faster when they are few
+        # fused: one call updates all parameters, which is faster when they are few. (As we give
+        # Adam arguments, its eps is PyTorch's 1e-8 instead of Stable-Baselines3's 1e-5.)
         "optimizer_kwargs": {"betas": (0.9, config.adam_beta2), "fused": True},
     }
     if config.goal_scale:  # the networks see the vector from the hand to the goal
@@ -54,7 +55,7 @@ def make_model(config: recipes.Config, env: VecEnv) -> PPO:
         n_steps=config.n_steps,
         batch_size=config.batch_size,
         n_epochs=config.n_epochs,
-        learning_rate=LinearSchedule(config.learning_rate, 0.0, 1.0),
+        learning_rate=LinearSchedule(config.learning_rate, end=0.0, end_fraction=1.0),
         gamma=config.gamma,
         gae_lambda=config.gae_lambda,
         clip_range=config.clip_range,
@@ -74,7 +75,7 @@ def train() -> None:
     model = make_model(config, env)
     if config.resume:
         agents.read(config.resume).restore(model)
-    watch = callbacks.Watch(config)
+    watch = callbacks.Watch(config)  # before anything is written, as it may fail
 
     # Each training is a new run, with an agent and curves of its own.
     variant = f"{config.control_type}_{config.reward_type}"

@@ -65,7 +65,7 @@ class SavedAgent:
     config: dict[str, Any]  # if another program saved it: only what the weights tell
 
     def make_env(self, render_mode: str | None = None) -> gym.Env:
-        """The environment that it was trained for."""
+        """PandaReach-v2 with its control type. The reward does not matter to playing."""
         control_type = self.config["control_type"]
         return gym.make("PandaReach-v2", render_mode=render_mode, control_type=control_type)
 
@@ -89,8 +89,8 @@ class SavedAgent:
                 use_sde=self.weights["log_std"].ndim == 2,
             )
             policy.load_state_dict(self.weights)
-        except Exception:  # a stranger's shapes can make PyTorch fail in any way
-            raise self._misfit("the task") from None
+        except Exception as error:  # a stranger's shapes can make PyTorch fail in any way
+            raise self._misfit("the task") from error
         check_finite(policy, f"{self.path} is broken: {NOT_FINITE}")
         policy.set_training_mode(False)
         return policy
@@ -101,12 +101,14 @@ class SavedAgent:
         Raises UsageError if the agent's networks are of another kind than the model's.
         """
         own = dict(model.policy.named_buffers())  # the goal scale of this run's config
-        try:
-            model.policy.load_state_dict(self.weights | own)
-        except Exception:  # see policy
-            raise self._misfit("this run") from None
+        if not own.keys() <= self.weights.keys():
+            raise self._misfit("this run")
         if self.activation is not model.policy.activation_fn:
             raise self._misfit("this run")
+        try:
+            model.policy.load_state_dict(self.weights | own)
+        except Exception as error:  # see policy
+            raise self._misfit("this run") from error
         check_finite(model.policy, f"{self.path} is broken: {NOT_FINITE}")
         model.num_timesteps = self.num_timesteps
         # Other goals than before, but never held-out ones.
@@ -115,7 +117,7 @@ class SavedAgent:
 
     def _misfit(self, what: str) -> UsageError:
         return UsageError(
-            f"{self.path} does not fit {what}: its task, control type or networks are others. "
+            f"{self.path} does not fit {what}: its task, control type or networks differ. "
             "PPO.load may read it, and would run code that is in it"
         )
 
@@ -129,8 +131,9 @@ def read(path: Path) -> SavedAgent:
         path = longer
     if not path.is_file():
         raise UsageError(f"there is no agent {path}")
-    if path.read_bytes()[:19] == b"version https://git":
-        raise UsageError(f"{path} is a Git LFS pointer to the agent: run `git lfs pull`")
+    with path.open("rb") as file:
+        if file.read(100).startswith(b"version https://git-lfs"):
+            raise UsageError(f"{path} is a Git LFS pointer to the agent: run `git lfs pull`")
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > LARGEST:
@@ -141,7 +144,8 @@ def read(path: Path) -> SavedAgent:
         # load_data=False: unpickle nothing, and let PyTorch read tensors only.
         parameters: Any = load_from_zip_file(path, device="cpu", load_data=False)[1]
         weights = parameters["policy"]
-        if sum(tensor.numel() for tensor in weights.values()) > LARGEST / 4:
+        # A tensor can claim more numbers than are in the file. Each takes four bytes.
+        if 4 * sum(tensor.numel() for tensor in weights.values()) > LARGEST:
             raise ValueError
         config |= {
             "control_type": {3: "ee", 7: "joints"}[len(weights["action_net.bias"])],
@@ -152,10 +156,10 @@ def read(path: Path) -> SavedAgent:
         name = re.search(r"activation\.(\w+)", str(data["policy_kwargs"].get("activation_fn")))
         activation = getattr(torch.nn, name[1] if name else "Tanh")
         return SavedAgent(path, weights, activation, int(data["num_timesteps"]), config)
-    except pickle.UnpicklingError:
-        raise UsageError(f"{path} has code in place of numbers; nothing in it was run") from None
-    except Exception:  # a stranger's bytes can make any parser fail in any way
-        raise UsageError(f"{path} is not an agent that PPO saved for PandaReach-v2") from None
+    except pickle.UnpicklingError as error:
+        raise UsageError(f"{path} has code in place of numbers; nothing was run") from error
+    except Exception as error:  # a stranger's bytes can make any parser fail in any way
+        raise UsageError(f"{path} is not an agent that PPO saved for PandaReach-v2") from error
 
 
 def _units(weights: dict[str, torch.Tensor], net: str) -> list[int]:

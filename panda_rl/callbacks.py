@@ -1,6 +1,5 @@
 """Evaluating, saving and watching while PPO learns. None of it changes what is learned."""
 
-import math
 import time
 from pathlib import Path
 
@@ -63,7 +62,7 @@ class Evaluate(BaseCallback):
 
         def film(step: int, distance: float, reached: bool) -> None:
             if step in (0, 4, 50) and len(frames) < 3:
-                frames.append(self.env.get_wrapper_attr("picture")(240, 240, close=True))
+                frames.append(self.env.get_wrapper_attr("picture")(240, 240, closeup=True))
 
         goals = evaluation.CHOOSING_GOALS
         result = evaluation.summary(
@@ -89,7 +88,8 @@ class Watch(BaseCallback):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self._next_frame = 0.0 if config.render else math.inf
+        self.env: gym.Env | None = None
+        self._next_frame = 0.0
         if config.render:
             self.env = gym.make(
                 "PandaReach-v2", render_mode="human", control_type=config.control_type
@@ -97,7 +97,7 @@ class Watch(BaseCallback):
             self._observation, _ = self.env.reset(seed=evaluation.CHOOSING_SEED)
 
     def _on_step(self) -> bool:
-        if time.perf_counter() >= self._next_frame:
+        if self.env and time.perf_counter() >= self._next_frame:
             self._next_frame = time.perf_counter() + 1 / self.env.metadata["render_fps"]
             action, _ = self.model.predict(self._observation, deterministic=True)
             self._observation, _, terminated, truncated, _ = self.env.step(action)

@@ -15,11 +15,11 @@ RUNS = ROOT / "runs"
 
 
 class UsageError(ValueError):
-    """Something that the user can mend. The message says what is wrong and what to do."""
+    """Something that the user can fix. The message says what is wrong and what to do."""
 
 
 def run(script: Callable[[], None]) -> None:
-    """Run ``script``. Exits with 2 and a line after a UsageError, and with 130 if it was stopped.
+    """Run ``script``. A UsageError becomes one line and exit code 2, Ctrl-C exit code 130.
 
     A cluster's SIGTERM counts as Ctrl-C. A bug keeps its traceback.
     """
@@ -55,7 +55,7 @@ def command(*words: str | Path) -> str:
     here = Path.cwd()
     paths = [Path(word) for word in words]
     short = [path.relative_to(here) if path.is_relative_to(here) else path for path in paths]
-    return shlex.join(map(str, short))
+    return shlex.join(path.as_posix() for path in short)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The bridge: panda-gym 2's tasks, which have the API of the retired ``gym``, under Gymnasium's.
+"""The bridge: panda-gym 2's tasks, written for the retired ``gym``, as Gymnasium environments.
 
 import gymnasium, panda_rl
 env = gymnasium.make("PandaReach-v2", reward_type="dense", control_type="ee")
@@ -63,7 +63,6 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
     ) -> None:
         # A copy gets its own simulator: deleting the copy must not close this one's connection.
         EzPickle.__init__(self, render_mode, reward_type, control_type, task)
-        self._panda: Any = None  # close() needs it if what follows fails
         # panda-gym itself would take any other word for "dense" or "joints".
         for word, known in ((reward_type, ("sparse", "dense")), (control_type, ("ee", "joints"))):
             if word not in known:
@@ -72,8 +71,8 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
         self.render_mode = render_mode
         self._window = Window(task) if render_mode == "human" else None
         self._next_frame = 0.0
-        self._needs_reset = True
-        self._panda = simulator.make(task, reward_type=reward_type, control_type=control_type)
+        self._needs_reset = True  # also a copy does, whose wrappers believe that it was reset
+        self._panda: Any = simulator.make(task, reward_type=reward_type, control_type=control_type)
         self.action_space = _to_gymnasium(self._panda.action_space)
         self.observation_space = gymnasium.spaces.Dict(
             {name: _to_gymnasium(box) for name, box in self._panda.observation_space.items()}
@@ -112,8 +111,8 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
     ) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Take one action: 1/25 s of simulated time. Never terminates.
 
-        Raises ValueError for another shape, or a number that is not finite, which would break the
-        simulator for good, and ResetNeeded before the first ``reset``.
+        Raises ResetNeeded before the first ``reset``, and ValueError for another shape or a number
+        that is not finite, which would break the simulator for good.
         """
         panda = self.panda
         if self._needs_reset:
@@ -156,14 +155,14 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
         """A picture, (480, 720, 3) uint8; None unless ``render_mode`` is ``"rgb_array"``."""
         return self.picture() if self.render_mode == "rgb_array" else None
 
-    def picture(self, width: int = 720, height: int = 480, close: bool = False) -> np.ndarray:
+    def picture(self, width: int = 720, height: int = 480, closeup: bool = False) -> np.ndarray:
         """What ``render`` returns, in any render mode: (height, width, 3) uint8.
 
-        PyBullet's software renderer draws it in about 0.2 s and needs no display. ``close`` shows
+        PyBullet's software renderer draws it in about 0.2 s and needs no display. ``closeup`` shows
         where the goals are instead of the whole arm.
         """
         camera, bodies = self.panda.sim.physics_client, simulator.bodies(self.panda)
-        center, fov = ((0.0, 0.0, 0.15), 26) if close else ((-0.2, 0.0, 0.26), 40)
+        center, fov = ((0.0, 0.0, 0.15), 26) if closeup else ((-0.2, 0.0, 0.26), 40)
         view = camera.computeViewMatrixFromYawPitchRoll(
             center, distance=1.35, yaw=-20, pitch=-22, roll=0, upAxisIndex=2
         )

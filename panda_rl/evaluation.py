@@ -11,9 +11,9 @@ import rich
 import rich.box
 import rich.table
 
-# Three sets of goals, by the seed of the reset that draws them. Training uses the seeds below
-# both. Recipes and shipped agents are chosen by results on the second set, which the curves
-# show too. Results that we report are measured on the third, and nothing is chosen by them.
+# Three sets of goals, each goal named by the seed of the reset that draws it. Training uses the
+# seeds below both. Recipes and shipped agents are chosen by results on the second set, which the
+# curves show too. Results that we report are measured on the third; nothing is chosen by them.
 CHOOSING_SEED = 1_000_000
 JUDGING_SEED = 2_000_000
 CHOOSING_GOALS = range(CHOOSING_SEED, CHOOSING_SEED + 20)
@@ -114,4 +114,4 @@ def print_table(title: str, first_seed: int, episodes: Sequence[Episode], **more
         table.add_row(name, value)
     rich.print(table)
     if not result["success_rate"]:
-        print("It needs more training, or the VecNormalize statistics that it was trained with.")
+        print("More training may help; or VecNormalize's statistics, if it was trained with them.")

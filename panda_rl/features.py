@@ -6,7 +6,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 
 class RelativeGoal(BaseFeaturesExtractor):
-    """Shows the networks the vector from the hand to the goal, scaled to about +-1.
+    """Shows the networks the vector from the hand to the goal, scaled to about +-1, and the hand.
 
     Stable-Baselines3's own extractor passes on the two positions, in metres. What matters is
     their difference, so the networks would first have to learn to subtract.

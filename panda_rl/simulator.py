@@ -69,7 +69,7 @@ def movable(panda: Any, kind: str) -> list[str]:
     return [name for name in bodies(panda) if name.startswith(kind)]
 
 
-def reset(panda: Any, seed: int) -> dict[str, np.ndarray]:
+def reset(panda: Any, seed: int) -> None:
     """panda-gym's own reset, made to depend on nothing but ``seed``."""
     # Bullet remembers what touched what, which changes the next contacts a little. It forgets
     # the contacts of a cube that is far away.
@@ -81,7 +81,7 @@ def reset(panda: Any, seed: int) -> dict[str, np.ndarray]:
     callers = np.random.get_state()
     np.random.seed(seed)
     try:
-        return panda.reset(seed=seed)
+        panda.reset(seed=seed)
     finally:
         np.random.set_state(callers)
 

@@ -27,7 +27,10 @@ def has_display() -> bool:
 
 
 class Window:
-    """Shows a simulation of ``task``, such as ``"Reach"``; UsageError if it can't be opened."""
+    """Shows a simulation of ``task``, such as ``"Reach"``.
+
+    Raises UsageError if it can't be opened.
+    """
 
     def __init__(self, task: str) -> None:
         path = os.pathsep.join((str(cli.ROOT), os.environ.get("PYTHONPATH", "")))
@@ -41,6 +44,7 @@ class Window:
             start_new_session=True,  # a terminal's Ctrl-C is for the script alone
         )
         assert self._process.stdout
+        # Its process says a line when it has got that far, and none if it has ended.
         self._process.stdout.readline()  # the imports are done
         give_up = threading.Timer(DISPLAY_SECONDS, self._process.kill)
         give_up.start()
@@ -54,7 +58,7 @@ class Window:
             )
 
     def show(self, panda: Any) -> None:
-        """Draw the arm, the cubes and the goal as in panda-gym's environment, or WindowClosed."""
+        """Draw the arm, the cubes and the goal. Raises WindowClosed if it has been closed."""
         engine = panda.sim.physics_client
         poses: dict[str, Any] = {
             name: engine.getBasePositionAndOrientation(body)
@@ -86,7 +90,8 @@ def main(task: str) -> None:
         engine.changeVisualShape(bodies["target"], -1, rgbaColor=(0.1, 0.9, 0.1, 1.0))
     print("open", file=answers, flush=True)
     shown: dict[str, Any] = {}
-    while written := os.read(0, 2**16):  # all that came while the last pose was drawn
+    # All whole lines that came while the last pose was drawn: each was written at once.
+    while written := os.read(0, 2**16):
         newest = json.loads(written.splitlines()[-1])
         # PyBullet draws a frame for each command, so move only what has moved.
         for name in (name for name in newest if newest[name] != shown.get(name)):

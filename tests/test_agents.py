@@ -247,6 +247,8 @@ def test_an_agent_of_plain_stable_baselines3_plays_and_resumes_or_says_why_not(
 
     small = ("--n-envs", 1, "--n-steps", 32, "--batch-size", 32, "--n-epochs", 1)
     result = call(TRAIN, "--resume", path, "--total-timesteps", 32, *small)
+    other_input = ("--goal-scale", 8, "--total-timesteps", 32, *small)
+    assert_one_line(call(TRAIN, "--resume", path, *other_input), str(path), "does not fit")
     layers = kwargs.get("policy_kwargs", {}).get("net_arch")
     if "activation_fn" in str(kwargs) or "use_sde" in kwargs or isinstance(layers, dict):
         assert_one_line(result, str(path), "PPO.load")
