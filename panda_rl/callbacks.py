@@ -19,7 +19,7 @@ LONGEST_GAP_STEPS = 50_000  # a minute or so: what a power cut can cost
 class Evaluate(BaseCallback):
     """Saves the agent and plays held-out goals with it, now and then.
 
-    That is before training, after it, and in between with gaps that double, since most is learned
+    That is before training, after it, and in between with gaps that triple, since most is learned
     at first. It writes a line and logs ``eval/success_rate``, ``eval/mean_final_distance`` (m) and
     ``eval/episode``, pictures (240, 720, 3) of an episode's start, its 4th step and its end.
     Raises UsageError if training diverged.
@@ -46,7 +46,7 @@ class Evaluate(BaseCallback):
         if self.num_timesteps >= self._next:
             self._evaluate()
             self._next = self.num_timesteps + self._gap
-            self._gap = min(2 * self._gap, LONGEST_GAP_STEPS)
+            self._gap = min(3 * self._gap, LONGEST_GAP_STEPS)
 
     def _on_step(self) -> bool:
         self.bar.update(self.training_env.num_envs)

@@ -117,7 +117,9 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
         panda = self.panda
         if self._needs_reset:
             raise ResetNeeded("Cannot call env.step() before calling env.reset()")
-        panda.step(_finite(action, self.action_space.shape))
+        # panda-gym's own step, but for its observation and reward: see below.
+        panda.robot.set_action(_finite(action, self.action_space.shape))
+        panda.sim.step()
         observation, info = self.observe()
         # Computed from what the agent sees, so that HER computes exactly the same rewards.
         reward = self.compute_reward(
