@@ -30,8 +30,6 @@ class Options:
 
 def random_agent() -> None:
     options = tyro.cli(Options)
-    if options.episodes < 1:
-        raise cli.UsageError("--episodes must be at least 1")
     env = gym.make(
         "PandaReach-v2",
         render_mode="human" if options.render else None,
@@ -53,8 +51,8 @@ def random_agent() -> None:
                 observation, reward, terminated, truncated, info = env.step(action)
                 steps += 1
             env.reset()
-    seconds = time.perf_counter() - start
-    print(f"The installation works: {steps:,} steps, {steps / seconds:,.0f} a second.")
+    rate = steps / (time.perf_counter() - start)
+    print(f"The installation works: {steps:,} steps, {rate:,.0f} a second.")
 
 
 if __name__ == "__main__":

@@ -30,8 +30,6 @@ class Options:
 
 def test_agent() -> None:
     options = tyro.cli(Options)
-    if options.episodes is not None and options.episodes < 1:
-        raise cli.UsageError("--episodes must be at least 1")
     agent = agents.read(options.agent)
     recording = Recording(options.record) if options.record else None
     episodes = options.episodes or (5 if recording else 10 if options.render else 100)

@@ -42,8 +42,7 @@ def make_model(config: recipes.Config, env: VecEnv) -> PPO:
     policy_kwargs = {
         "net_arch": list(config.net_arch),
         "log_std_init": config.log_std_init,
-        # fused: one call updates all parameters, which is faster when they are few. (As we give
-        # Adam arguments, its eps is PyTorch's 1e-8 instead of Stable-Baselines3's 1e-5.)
+        # fused: one call for all parameters. (With any argument, Adam's eps is PyTorch's 1e-8.)
         "optimizer_kwargs": {"betas": (0.9, config.adam_beta2), "fused": True},
     }
     if config.goal_scale:  # the networks see the vector from the hand to the goal
