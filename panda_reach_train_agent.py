@@ -115,7 +115,8 @@ def train() -> None:
     judge = saved.make_env()
     policy = saved.policy(judge)
     episodes = [evaluation.play(policy, judge, goal) for goal in evaluation.JUDGING_GOALS]
-    about = {"steps": f"{saved.num_timesteps:,}", "seconds": f"{seconds:.1f}"}
+    steps, seed = f"{saved.num_timesteps:,}", f"{config.seed}"
+    about = {"steps": steps, "seconds": f"{seconds:.1f}", "seed": seed}
     evaluation.print_table(path.stem, evaluation.JUDGING_SEED, episodes, **about)
     print("Watch it: ", cli.command("python", cli.ROOT / "panda_reach_test_agent.py", path))
     print("Its curve:", cli.command("tensorboard", "--logdir", cli.RUNS))

@@ -71,6 +71,7 @@ def test_the_default_run_reaches_the_goals(run: Run, clone: Path) -> None:
     for name in re.split(r";\s+", rows):
         assert row(again.stdout, name) == row(result.stdout, name)
     assert row(result.stdout, "steps") == "20,480"
+    assert row(result.stdout, "seed") == "0"
     assert float(row(result.stdout, "seconds")) > 0
 
 
