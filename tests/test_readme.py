@@ -11,7 +11,7 @@ import gymnasium as gym
 import pytest
 
 import panda_rl  # noqa: F401  registers PandaReach-v2
-from tests.conftest import ROOT, assert_one_line
+from tests.conftest import ROOT, Run, assert_fine, assert_one_line
 
 README = (ROOT / "README.md").read_text()
 EXERCISES = (ROOT / "docs" / "EXERCISES.md").read_text()
@@ -48,13 +48,11 @@ def test_snippets_run_as_they_stand(snippet: str, clone: Path) -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
-@pytest.mark.slow
-def test_exercises_train_with_what_they_change(clone: Path) -> None:
+def test_exercises_train_with_what_they_change(call: Run) -> None:
     trainings = [words for words in commands(EXERCISES) if "train_agent" in words[0]]
     assert len(trainings) >= 2
     for words in trainings:
-        result = python(clone, *words, "--total-timesteps", "256")
-        assert (result.returncode, result.stderr) == (0, "")
+        assert_fine(call(*words, "--total-timesteps", 256))
 
 
 def commands(text: str) -> list[list[str]]:

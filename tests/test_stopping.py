@@ -67,11 +67,7 @@ def all_end(process: subprocess.Popen[str]) -> Iterator[list[psutil.Process]]:
 
 @pytest.mark.parametrize(
     ("number", "processes"),
-    [
-        (signal.SIGINT, "--subprocesses"),
-        (signal.SIGINT, "--no-subprocesses"),
-        (signal.SIGTERM, "--subprocesses"),
-    ],
+    [(signal.SIGINT, "--no-subprocesses"), (signal.SIGTERM, "--subprocesses")],
 )
 def test_a_stopped_run_is_saved_and_goes_on_by_the_command_it_prints(
     clone: Path, agent: Path, number: signal.Signals, processes: str
