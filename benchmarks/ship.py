@@ -5,7 +5,6 @@ python -m benchmarks.ship
 
 import json
 
-import gymnasium as gym
 import tyro
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -32,7 +31,7 @@ def ship(episodes: int = 1000) -> None:
         options = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in changed.items())
         curves = EventAccumulator(str(cli.RUNS / path.stem)).Reload()
         seconds = agent.num_timesteps / curves.Scalars("time/fps")[-1].value
-        env = gym.make("PandaReach-v2", control_type=variant[0])
+        env = agent.make_env()
         policy = agent.policy(env)
         played = [evaluation.play(policy, env, goal) for goal in goals]
         rows.append(f"`{path.name}` | `{options}` | {seconds:.0f} | {shared.judged(played)}")

@@ -59,11 +59,10 @@ class Window:
 
     def show(self, panda: Any) -> None:
         """Draw the arm, the cubes and the goal. Raises WindowClosed if it has been closed."""
-        engine = panda.sim.physics_client
+        engine, bodies = panda.sim.physics_client, simulator.bodies(panda)
         poses: dict[str, Any] = {
-            name: engine.getBasePositionAndOrientation(body)
-            for name, body in simulator.bodies(panda).items()
-            if name.startswith(("object", "target"))
+            name: engine.getBasePositionAndOrientation(bodies[name])
+            for name in simulator.movable(panda, "object") + simulator.movable(panda, "target")
         }
         poses["panda"] = [[panda.robot.get_joint_angle(i)] for i in panda.robot.joint_indices]
         try:

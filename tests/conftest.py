@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -125,6 +126,10 @@ def eventually(
         assert time.monotonic() < deadline, what
         time.sleep(every)
     return value
+
+
+def is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def assert_one_line(result: subprocess.CompletedProcess[str], *words: str, code: int = 2) -> None:

@@ -60,8 +60,7 @@ def assert_same_actions(agent: agents.SavedAgent, path: Path) -> None:
     both = np.hstack((hand, random.uniform(-2, 2, hand.shape)))
     seen = {"achieved_goal": hand, "desired_goal": goal, "observation": both}
     seen = {name: array.astype(np.float32) for name, array in seen.items()}
-    env = gym.make("PandaReach-v2", control_type=agent.config["control_type"])
-    expected, _ = agent.policy(env).predict(seen, deterministic=True)
+    expected, _ = agent.policy(agent.make_env()).predict(seen, deterministic=True)
     assert (np.abs(expected) == 1).any() or agent.config["net_arch"] == []  # the clipping matters
     session = onnxruntime.InferenceSession(path)
     one = {name: array[:1] for name, array in seen.items()}

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from panda_rl import agents
-from tests.conftest import ROOT, RUN, assert_fine, eventually, linux_only, row
+from tests.conftest import ROOT, RUN, assert_fine, eventually, is_alive, linux_only, row
 
 pytestmark = [linux_only, pytest.mark.slow]
 SHORT = ("--n-envs", "2", "--batch-size", "32", "--seed", "3")
@@ -59,7 +59,7 @@ def all_end(process: subprocess.Popen[str]) -> Iterator[list[psutil.Process]]:
     family = psutil.Process(process.pid).children(recursive=True)
     yield family
     eventually(
-        lambda: all(not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in family),
+        lambda: not any(map(is_alive, family)),
         f"left behind: {family}",
         seconds=30,
     )

@@ -26,6 +26,7 @@ from tests.conftest import (
     Run,
     assert_one_line,
     eventually,
+    is_alive,
     linux_only,
     row,
 )
@@ -159,10 +160,6 @@ def test_scripts_open_a_window_and_end_with_it(
         assert "The installation works" in output
     eventually(lambda: not windows(x), "the window is still there")
     eventually(lambda: not any(map(is_alive, family)), "a process was left behind")
-
-
-def is_alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 # ------------------------------------------------------------------ no window
