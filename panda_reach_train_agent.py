@@ -80,10 +80,7 @@ def train() -> None:
     variant = f"{config.control_type}_{config.reward_type}"
     path, curves = cli.new_run(f"PandaReach_PPO_v2_{variant}", config.name)
     if config.wandb:
-        import wandb
-
-        mode = "online" if wandb.login(prompt=False) else "offline"
-        wandb.init(name=path.stem, config=config.saved(), sync_tensorboard=True, mode=mode)
+        cli.log_to_wandb(path.stem, config.saved())
     model.set_logger(configure(str(curves), ["tensorboard"]))
     print(f"Training {path.stem} for {config.total_timesteps:,} steps", flush=True)
     try:
@@ -98,7 +95,7 @@ def train() -> None:
         #   - Forget these steps. They show what an older policy did.
         model.learn(
             config.total_timesteps - model.num_timesteps,
-            callback=[callbacks.Evaluate(config, path), watch],
+            callback=[callbacks.Evaluate(config, path, evaluation.CHOOSING_GOALS[:10]), watch],
             reset_num_timesteps=not config.resume,
         )
         agents.save(model, path, config.saved())
@@ -110,16 +107,7 @@ def train() -> None:
     seconds = time.perf_counter() - start
 
     # Judge the saved file, on goals that were used neither to train nor to choose.
-    print("Judging it on 100 other goals", flush=True)
-    saved = agents.read(path)
-    judge = saved.make_env()
-    policy = saved.policy(judge)
-    episodes = [evaluation.play(policy, judge, goal) for goal in evaluation.JUDGING_GOALS]
-    steps, seed = f"{saved.num_timesteps:,}", f"{config.seed}"
-    about = {"steps": steps, "seconds": f"{seconds:.1f}", "seed": seed}
-    evaluation.print_table(path.stem, evaluation.JUDGING_SEED, episodes, **about)
-    print("Watch it: ", cli.command("python", cli.ROOT / "panda_reach_test_agent.py", path))
-    print("Its curve:", cli.command("tensorboard", "--logdir", cli.RUNS))
+    agents.judge(path, config.seed, seconds)
 
 
 if __name__ == "__main__":

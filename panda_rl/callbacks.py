@@ -1,6 +1,7 @@
-"""Evaluating, saving and watching while PPO learns. None of it changes what is learned."""
+"""Evaluating, saving and watching while an agent learns. None of it changes what is learned."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import gymnasium as gym
@@ -10,10 +11,9 @@ from stable_baselines3.common.logger import HParam, Image
 from tqdm import tqdm
 
 from panda_rl import agents, evaluation
-from panda_rl.recipes import Config
+from panda_rl.recipes import Config, PushConfig
 
 FIRST_GAP_STEPS = 2_048
-LONGEST_GAP_STEPS = 50_000  # a minute or so: what a power cut can cost
 
 
 class Evaluate(BaseCallback):
@@ -21,17 +21,34 @@ class Evaluate(BaseCallback):
 
     That is before training, after it, and in between with gaps that triple, since most is learned
     at first. It writes a line and logs ``eval/success_rate``, ``eval/mean_final_distance`` (m) and
-    ``eval/episode``, pictures (240, 720, 3) of an episode's start, its 4th step and its end.
+    ``eval/episode``, pictures (240, 720, 3) of an episode's start, its ``middle`` and its end.
     Raises UsageError if training diverged.
+
+    Args:
+        config: of the run.
+        path: where to save the agent.
+        goals: the seeds of the goals to play.
+        middle: the step of the second picture.
+        longest_gap: in steps: what a power cut can cost.
     """
 
     TAGS = ("eval/success_rate", "eval/mean_final_distance")
 
-    def __init__(self, config: Config, path: Path) -> None:
+    def __init__(
+        self,
+        config: Config | PushConfig,
+        path: Path,
+        goals: Sequence[int],
+        middle: int = 4,
+        longest_gap: int = 50_000,
+    ) -> None:
         super().__init__()
         self.config = config
         self.path = path
-        self.env = gym.make("PandaReach-v2", control_type=config.control_type)
+        self.goals = goals
+        self.middle = middle
+        self.longest_gap = longest_gap
+        self.env = gym.make(f"Panda{config.task}-v2", control_type=config.control_type)
         self._next, self._gap = 0, FIRST_GAP_STEPS
 
     def _on_training_start(self) -> None:
@@ -46,7 +63,7 @@ class Evaluate(BaseCallback):
         if self.num_timesteps >= self._next:
             self._evaluate()
             self._next = self.num_timesteps + self._gap
-            self._gap = min(3 * self._gap, LONGEST_GAP_STEPS)
+            self._gap = min(3 * self._gap, self.longest_gap)
 
     def _on_step(self) -> bool:
         self.bar.update(self.training_env.num_envs)
@@ -61,12 +78,11 @@ class Evaluate(BaseCallback):
         frames: list[np.ndarray] = []
 
         def film(step: int, distance: float, reached: bool) -> None:
-            if step in (0, 4, 50) and len(frames) < 3:
+            if step in (0, self.middle, 50) and len(frames) < 3:
                 frames.append(self.env.get_wrapper_attr("picture")(240, 240, closeup=True))
 
-        goals = evaluation.CHOOSING_GOALS
         result = evaluation.summary(
-            [evaluation.play(self.model, self.env, goal, film) for goal in goals]
+            [evaluation.play(self.model, self.env, goal, film) for goal in self.goals]
         )
         success, distance = result["success_rate"], result["mean_final_distance"]
         for tag, value in zip(self.TAGS, (success, distance), strict=True):
@@ -86,14 +102,13 @@ class Watch(BaseCallback):
     Raises UsageError if no window can be opened, and WindowClosed when it is closed.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config | PushConfig) -> None:
         super().__init__()
         self.env: gym.Env | None = None
         self._next_frame = 0.0
         if config.render:
-            self.env = gym.make(
-                "PandaReach-v2", render_mode="human", control_type=config.control_type
-            )
+            name, control_type = f"Panda{config.task}-v2", config.control_type
+            self.env = gym.make(name, render_mode="human", control_type=control_type)
             self._observation, _ = self.env.reset(seed=evaluation.CHOOSING_SEED)
 
     def _on_step(self) -> bool:

@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 AGENTS = ROOT / "rl-trained-agents"
@@ -48,6 +49,14 @@ def new_run(stem: str, name: str | None) -> tuple[Path, Path]:
                 curves.mkdir(parents=True)
                 return path, curves
     raise UsageError(f"there is a run {name} already: choose another --name")
+
+
+def log_to_wandb(name: str, config: dict[str, Any]) -> None:
+    """Send to Weights & Biases what TensorBoard gets; offline unless the user has logged in."""
+    import wandb  # not in requirements.txt
+
+    mode = "online" if wandb.login(prompt=False) else "offline"
+    wandb.init(name=name, config=config, sync_tensorboard=True, mode=mode)
 
 
 def command(*words: str | Path) -> str:

@@ -16,7 +16,7 @@ import rich.table
 # curves show too. Results that we report are measured on the third; nothing is chosen by them.
 CHOOSING_SEED = 1_000_000
 JUDGING_SEED = 2_000_000
-CHOOSING_GOALS = range(CHOOSING_SEED, CHOOSING_SEED + 10)
+CHOOSING_GOALS = range(CHOOSING_SEED, CHOOSING_SEED + 20)
 JUDGING_GOALS = range(JUDGING_SEED, JUDGING_SEED + 100)
 
 

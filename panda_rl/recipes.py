@@ -1,7 +1,7 @@
-"""The numbers of a run, and the recipe of each variant with its reasons.
+"""The numbers of a run, and the recipe of each variant and task with its reasons.
 
-A config is what one run is given. A recipe is the config that we recommend for a variant, such as
-("ee", "dense"). The README explains the words.
+A config is what one run is given. A recipe is the config that we recommend for a variant of Reach,
+such as ("ee", "dense"), or for a task with a cube. The README explains the words.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import tyro
 
@@ -17,6 +17,41 @@ from panda_rl import agents
 from panda_rl.cli import UsageError
 from panda_rl.env import ControlType, RewardType
 from panda_rl.evaluation import CHOOSING_SEED
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What PPO and SAC have in common."""
+
+    seed: int = 0  # fixes the goals, the initial weights and the exploration noise
+    n_envs: int = 8  # environments that collect experience side by side
+
+    name: str | None = None  # the run's; by default <task>_<algorithm>_v2_..._<n>
+    render: bool = False  # open a window and watch the policy as it learns
+    wandb: bool = False  # log to Weights & Biases as well; offline without a login
+
+    def check(self, *ranges: tuple[str, float, float]) -> None:
+        """Raises ValueError for a number outside its range, or a name that is a path.
+
+        Each of ``ranges`` has the names of numbers, the lowest and the highest value.
+        """
+        # Training never gets a held-out goal.
+        seeds = ("seed", 0, CHOOSING_SEED - self.n_envs)
+        for names, low, high in (*ranges, ("n_envs", 1, math.inf), seeds):
+            for name in names.split():
+                given = getattr(self, name)
+                for value in given if isinstance(given, tuple) else (given,):
+                    if not low <= value <= high:
+                        raise ValueError(f"{name} is {given}, not from {low} to {high}")
+        if self.name and Path(self.name).name != self.name:
+            raise ValueError(f"name {self.name} must be a plain name, without a folder")
+
+    def saved(self) -> dict[str, Any]:
+        """What is saved with the agent. The rest belongs to one run on one machine."""
+        config = dataclasses.asdict(self)
+        for name in ("resume", "name", "subprocesses", "render", "wandb"):
+            config.pop(name, None)
+        return config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +64,7 @@ class Variant:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Variant):  # tyro shows the comments as --help
+class Config(Run, Variant):  # tyro shows the comments as --help
     """Train PPO on PandaReach-v2, and save the agent and its curves.
 
     The agent goes to rl-trained-agents/<run>.zip, its curves to runs/<run>/.
@@ -37,10 +72,8 @@ class Config(Variant):  # tyro shows the comments as --help
     Each variant has its own defaults: --control-type joints --help shows them.
     """
 
+    task: ClassVar = "Reach"
     total_timesteps: int = 20_480  # steps of experience, over all environments
-    seed: int = 0  # fixes the goals, the initial weights and the exploration noise
-
-    n_envs: int = 8  # environments that collect experience side by side
     n_steps: int = 32  # steps in each environment between two updates
     batch_size: int = 64  # steps in a minibatch
     n_epochs: int = 10  # passes over the experience at each update
@@ -57,40 +90,22 @@ class Config(Variant):  # tyro shows the comments as --help
     goal_scale: float = 8.0  # of the goal-vector input (1/m); 0: Stable-Baselines3's own input
     effort_coef: float = 3e-3  # the reward lost for an action of length 1
 
-    name: str | None = None  # the run's; by default PandaReach_PPO_v2_<control>_<reward>_<n>
     subprocesses: bool = (os.cpu_count() or 1) >= 4  # simulate each environment in its own process
-    render: bool = False  # open a window and watch the policy as it learns
-    wandb: bool = False  # log to Weights & Biases as well; offline without a login
 
     def __post_init__(self) -> None:
         """Raises ValueError for what Stable-Baselines3 would take, only to learn nothing."""
-        for names, low, high in (
-            ("total_timesteps n_envs n_steps n_epochs", 1, math.inf),
+        self.check(
+            ("total_timesteps n_steps n_epochs net_arch", 1, math.inf),
             ("gamma gae_lambda", 0, 1),
             ("adam_beta2", 0, 1 - 1e-9),
             ("learning_rate ent_coef vf_coef effort_coef goal_scale", 0, math.inf),
             ("clip_range max_grad_norm", 1e-9, math.inf),
-            ("seed", 0, CHOOSING_SEED - self.n_envs),  # training never gets a held-out goal
-        ):
-            for name in names.split():
-                if not low <= getattr(self, name) <= high:
-                    raise ValueError(f"{name} is {getattr(self, name)}, not from {low} to {high}")
-        if any(units < 1 for units in self.net_arch):
-            raise ValueError(f"net_arch {self.net_arch} has a layer without units")
+        )
         rollout = self.n_steps * self.n_envs
         if self.batch_size < 2 or rollout % self.batch_size:
             raise ValueError(
                 f"batch_size {self.batch_size} must divide n_steps x n_envs = {rollout}"
             )
-        if self.name and Path(self.name).name != self.name:
-            raise ValueError(f"name {self.name} must be a plain name, without a folder")
-
-    def saved(self) -> dict[str, Any]:
-        """What is saved with the agent. The rest belongs to one run on one machine."""
-        config = dataclasses.asdict(self)
-        for name in ("resume", "name", "subprocesses", "render", "wandb"):
-            del config[name]
-        return config
 
 
 # Why these numbers? Config has those of ee, dense. The others list what they change.
@@ -174,3 +189,67 @@ def parse(words: Sequence[str] | None = None) -> Config:
             "larger --total-timesteps"
         )
     return config
+
+
+@dataclasses.dataclass(frozen=True)
+class PushTask:
+    """What decides the defaults of the other flags."""
+
+    task: Literal["Push", "PickAndPlace"] = "Push"  # move a cube on the table, or into the air
+
+
+@dataclasses.dataclass(frozen=True)
+class PushConfig(Run, PushTask):
+    """Train SAC with HER on PandaPush-v2 or PandaPickAndPlace-v2, and save agent and curves.
+
+    The agent goes to rl-trained-agents/<run>.zip, its curves to runs/<run>/.
+
+    Each task has its own defaults: --task PickAndPlace --help shows them. There is no --resume: the
+    experience that SAC learns from is not saved with the agent.
+    """
+
+    control_type: ClassVar = "ee"
+
+    total_timesteps: int = 150_000  # steps of experience, over all environments
+    buffer_size: int | None = None  # steps to keep, 0.24 MB a thousand; by default all of the run
+    n_sampled_goal: int = 4  # HER: steps with a made-up goal for each with the real one
+    learning_starts: int = 2_000  # random steps before the first update
+    train_freq: int = 4  # steps in each environment between updates
+    gradient_steps: int = 8  # minibatches then
+    batch_size: int = 512  # steps in a minibatch
+    learning_rate: float = 1e-3  # Adam's
+    gamma: float = 0.9  # discount: 0 counts only the next reward, 1 counts all alike
+    tau: float = 0.05  # how far the target critics follow the critics at each update
+    ent_coef: float = 0.1  # weight of the entropy bonus at first; it adapts to target_entropy
+    target_entropy: float = -1.0  # how spread out the actions should stay
+    net_arch: tuple[int, ...] = (128, 128)  # units in each hidden layer of all networks
+    goal_scale: float = 8.0  # of the vectors that the networks see (1/m); 0: SB3's own input
+    held: float = 0.0  # share of training's episodes that start with the cube in the hand
+    around: float = 0.0  # share that start with the open hand around the cube
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what Stable-Baselines3 would take, only to learn nothing."""
+        self.check(
+            ("total_timesteps train_freq gradient_steps net_arch", 1, math.inf),
+            ("batch_size", 2, math.inf),
+            ("n_sampled_goal learning_rate goal_scale", 0, math.inf),
+            # HER needs one whole episode in each environment.
+            ("learning_starts", 50 * self.n_envs, math.inf),
+            ("gamma tau held around", 0, 1),
+            ("ent_coef", 1e-9, math.inf),
+        )
+        if self.held + self.around > 1:
+            raise ValueError(f"held {self.held} and around {self.around} are shares: at most 1")
+
+
+# Why these numbers?
+PUSH_RECIPES = {
+    "Push": PushConfig(),
+    "PickAndPlace": PushConfig(task="PickAndPlace", total_timesteps=250_000),
+}
+
+
+def parse_push(words: Sequence[str] | None = None) -> PushConfig:
+    """The config that ``words`` ask for, or the command line. See parse."""
+    given, _ = tyro.cli(PushTask, args=words, return_unknown_args=True, add_help=False)
+    return tyro.cli(PushConfig, args=words, default=PUSH_RECIPES[given.task])
