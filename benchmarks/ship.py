@@ -10,10 +10,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from benchmarks import shared
 from panda_rl import agents, cli, evaluation
-from panda_rl.recipes import RECIPES
+from panda_rl.recipes import PUSH_RECIPES, RECIPES
 
 NAME = "PandaReach_PPO_v2_{}_{}.zip"
 SHIPPED = {variant: cli.AGENTS / NAME.format(*variant) for variant in RECIPES}
+CUBES = {task: cli.AGENTS / f"Panda{task}_SAC_v2.zip" for task in PUSH_RECIPES}
 
 
 def ship(episodes: int = 1000) -> None:
@@ -24,10 +25,11 @@ def ship(episodes: int = 1000) -> None:
     """
     goals = range(evaluation.JUDGING_SEED, evaluation.JUDGING_SEED + episodes)
     rows = []
-    for variant, path in SHIPPED.items():
+    configs = [*RECIPES.values(), *PUSH_RECIPES.values()]
+    for config, path in zip(configs, [*SHIPPED.values(), *CUBES.values()], strict=True):
         agent = agents.read(path)
-        recipe = json.loads(json.dumps(RECIPES[variant].saved()))  # lists, as in the file
-        changed = {key: value for key, value in agent.config.items() if value != recipe.get(key)}
+        recipe = json.loads(json.dumps(config.saved()))  # lists, as in the file
+        changed = {key: agent.config[key] for key in recipe if agent.config[key] != recipe[key]}
         options = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in changed.items())
         curves = EventAccumulator(str(cli.RUNS / path.stem)).Reload()
         seconds = agent.num_timesteps / curves.Scalars("time/fps")[-1].value

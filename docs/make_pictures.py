@@ -36,14 +36,16 @@ def make_pictures(only: tuple[str, ...] = ()) -> None:
     """Write the README's pictures into docs/.
 
     Args:
-        only: some of window, training, test, tensorboard; nothing for all of them.
+        only: some of window, training, test, push, pick_and_place, tensorboard; nothing for all.
     """
     if missing := screens.missing():
         raise cli.UsageError(f"missing Debian packages: apt install {' '.join(missing)}")
     makers = {
         "window": window,
         "training": training_gif,
-        "test": test_gif,
+        "test": lambda: record("PandaReach_PPO_v2_ee_dense.zip", "test_agent.gif"),
+        "push": lambda: record("PandaPush_SAC_v2.zip", "push.gif"),
+        "pick_and_place": lambda: record("PandaPickAndPlace_SAC_v2.zip", "pick_and_place.gif"),
         "tensorboard": tensorboard,
     }
     for name in only or makers:
@@ -105,9 +107,9 @@ def training_gif() -> None:
     recording.save()
 
 
-def test_gif() -> None:
-    """test_agent.gif: what the test script records."""
-    words = ("panda_reach_test_agent.py", "--no-render", "--record", DOCS / "test_agent.gif")
+def record(agent: str, gif: str) -> None:
+    """What the test script records of an agent."""
+    words = ("panda_reach_test_agent.py", cli.AGENTS / agent, "--no-render", "--record", DOCS / gif)
     subprocess.run([sys.executable, *map(str, words)], cwd=cli.ROOT, check=True)
 
 

@@ -13,11 +13,11 @@ import torch
 from stable_baselines3 import SAC
 
 import panda_push_train_agent as script
+from benchmarks.ship import CUBES as SHIPPED
 from panda_rl import agents, recipes
 from panda_rl.features import NormReLU, RelativeCube
 from panda_rl.starts import GraspStarts
 from tests.conftest import (
-    ROOT,
     Run,
     assert_fine,
     assert_one_line,
@@ -156,12 +156,9 @@ def test_only_training_starts_at_a_grasp() -> None:
 # ------------------------------------------------------------------ shipped agents, and strangers'
 
 
-SHIPPED = {task: ROOT / "rl-trained-agents" / f"Panda{task}_SAC_v2.zip" for task in TASKS}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "least"), [("Push", 96), ("PickAndPlace", 92)])
-def test_the_shipped_agents_reach_the_goals(task: str, least: float, call: Run) -> None:
+def test_the_shipped_agents_reach_the_goals(task: str, least: int, call: Run) -> None:
     agent = SHIPPED[task]
     result = call(TEST, agent, "--no-render", "--episodes", 100)
     assert_fine(result)

@@ -1,0 +1,179 @@
+"""How good are agents for Push and PickAndPlace after some minutes, with this recipe and without?
+
+Five seeds of each task's recipe, trained to the end and judged on 1,000 goals; and other ways to
+train on Push, three seeds each, for as many minutes as the recipe takes. A run takes one core.
+Results go to benchmarks/push.json after each run, so what was interrupted goes on where it was.
+
+    python -m benchmarks.push
+    python -m benchmarks.push --only PickAndPlace    # beside another, on a core of its own
+"""
+
+import json
+import statistics
+import time
+from typing import Any
+
+import gymnasium as gym
+import torch
+import tyro
+from stable_baselines3 import PPO, HerReplayBuffer
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+
+import panda_push_train_agent as ours
+from benchmarks import shared
+from panda_rl import cli, evaluation, recipes
+
+FILE = cli.ROOT / "benchmarks" / "push.json"
+GAP_STEPS = 10_000
+CURVE_GOALS = range(evaluation.CHOOSING_SEED, evaluation.CHOOSING_SEED + 50)
+RECIPES = ("Push", "PickAndPlace")
+FLAGS = {"Push, SB3's own input": "--goal-scale=0", "Push, without HER": "--n-sampled-goal=0"}
+OTHERS = (*FLAGS, "Push, PPO with dense reward", "Push, TQC+HER")
+MINUTES = {"Push": 9, "PickAndPlace": 18}  # of a run: to say what is left, and for the others
+
+
+def make_model(method: str, seed: int) -> tuple[BaseAlgorithm, int]:
+    """A new model, and the steps it will learn."""
+    if method == "Push, PPO with dense reward":  # Stable-Baselines3's defaults
+        env = make_vec_env("PandaPushDense-v2", 8, seed=seed)
+        return PPO("MultiInputPolicy", env, seed=seed, device="cpu"), 10**9
+    if method == "Push, TQC+HER":  # RL Baselines3 Zoo's settings for PandaPush
+        return shared.need("sb3_contrib").TQC(
+            "MultiInputPolicy",
+            make_vec_env("PandaPush-v2", seed=seed),
+            batch_size=2048,
+            gamma=0.95,
+            learning_rate=1e-3,
+            tau=0.05,
+            policy_kwargs={"net_arch": [512, 512, 512], "n_critics": 2},
+            replay_buffer_class=HerReplayBuffer,
+            seed=seed,
+            device="cpu",
+        ), 10**9
+    task, flag = method.split(",")[0], FLAGS.get(method)
+    words = [f"--task={task}", f"--seed={seed}", *([flag] if flag else [])]
+    config = recipes.parse_push(words)
+    return ours.make_model(config, ours.make_env(config)), config.total_timesteps
+
+
+class Curve(BaseCallback):
+    """The success rate every 10,000 steps, with the clock stopped; ends when the time is over."""
+
+    def __init__(self, env: gym.Env, seconds: float) -> None:
+        super().__init__()
+        self.env = env
+        self.seconds = seconds
+        self.points: list[tuple[int, float, float]] = []  # steps, seconds, success rate
+
+    def _on_training_start(self) -> None:
+        self._start = time.perf_counter()
+
+    def _on_rollout_start(self) -> None:  # the policy has just been updated
+        if self.num_timesteps >= GAP_STEPS * len(self.points):
+            self._judge()
+
+    def _on_step(self) -> bool:
+        return time.perf_counter() - self._start < self.seconds
+
+    def _on_training_end(self) -> None:
+        self._judge()
+
+    def _judge(self) -> None:
+        stopped = time.perf_counter()
+        played = [evaluation.play(self.model, self.env, goal) for goal in CURVE_GOALS]
+        success = statistics.fmean(episode.success for episode in played)
+        self.points.append((self.num_timesteps, round(stopped - self._start, 1), success))
+        self._start += time.perf_counter() - stopped
+
+
+def results() -> list[dict[str, Any]]:
+    return json.loads(FILE.read_text()) if FILE.exists() else []
+
+
+def run(method: str, seed: int) -> dict[str, Any]:
+    """Train once. The recipes' agents are judged, too."""
+    env = gym.make(f"Panda{method.split(',')[0]}-v2")
+    judged = method in RECIPES
+    model, steps = make_model(method, seed)
+    curve = Curve(env, float("inf") if judged else 60 * MINUTES["Push"])
+    model.learn(steps, callback=curve)
+    goals = range(evaluation.JUDGING_SEED, evaluation.JUDGING_SEED + judged * 1000)
+    success = [evaluation.play(model, env, goal).success for goal in goals]
+    assert model.env
+    model.env.close()
+    env.close()
+    return {"method": method, "seed": seed, "curve": curve.points, "success": success}
+
+
+def table(runs: dict[str, list[dict[str, Any]]]) -> str:
+    rows = []
+    for method in RECIPES:
+        steps, seconds, _ = zip(*(run["curve"][-1] for run in runs[method]), strict=True)
+        success = [statistics.fmean(run["success"]) for run in runs[method]]
+        each = " ".join(f"{rate:.1%}" for rate in success)
+        mean, minutes = statistics.fmean(success), [s / 60 for s in seconds]
+        rows.append(
+            f"{method} | {steps[0]:,} | {min(minutes):.1f} to {max(minutes):.1f} "
+            f"| {each} | {mean:.1%}"
+        )
+    columns = "task | steps | minutes | success of each seed | mean"
+    return shared.table(columns, rows) + (
+        "\n\nSeeds 0, 1, ..., each judged on 1,000 goals. Minutes are those of learning in one "
+        "process, on one core, without starting and without judging. " + shared.machine()
+    )
+
+
+def draw(runs: dict[str, list[dict[str, Any]]]) -> None:
+    """docs/push.png: the success of each run against minutes."""
+    plt = shared.need("matplotlib.pyplot")
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
+    for number, (method, group) in enumerate(runs.items()):
+        for run in group:
+            _, seconds, rates = zip(*run["curve"], strict=True)
+            label = None if run is not group[0] else method.removeprefix("Push, ")
+            axes[method == "PickAndPlace"].plot(
+                [s / 60 for s in seconds], rates, f"C{number}", alpha=0.7, label=label
+            )
+    for axis, task in zip(axes, RECIPES, strict=True):
+        axis.set(title=task, xlabel="minutes")
+        axis.legend()
+    figure.supylabel("goals reached")
+    figure.savefig(cli.ROOT / "docs" / "push.png", dpi=110)
+
+
+def push(seeds: int = 5, other_seeds: int = 3, only: str | None = None) -> None:
+    """Train, and write the README's table and the picture of benchmarks/README.md.
+
+    Args:
+        seeds: runs of each recipe.
+        other_seeds: runs of each other way.
+        only: train with this one, and write neither.
+    """
+    for module in ("matplotlib", "sb3_contrib"):
+        shared.need(module)  # now, not in an hour
+    torch.set_num_threads(1)
+    wanted = [(method, seed) for method in RECIPES for seed in range(seeds)]
+    wanted += [(method, seed) for seed in range(other_seeds) for method in OTHERS]
+    done = {(result["method"], result["seed"]) for result in results()}
+    left = [pair for pair in wanted if pair not in done and only in (None, pair[0])]
+    hours = sum(MINUTES.get(method, MINUTES["Push"]) for method, _ in left) / 60
+    print(f"{len(left)} runs are left: about {hours:.1f} hours", flush=True)
+    for method, seed in left:
+        print(f"{method}, seed {seed}", flush=True)
+        result = run(method, seed)
+        lines = json.dumps([*results(), result]).replace('{"method"', '\n{"method"')
+        with cli.replacing(FILE) as temporary:
+            temporary.write_text(lines)
+    if not only:
+        runs = {
+            method: [result for result in results() if result["method"] == method]
+            for method in (*RECIPES, *OTHERS)
+        }
+        draw(runs)
+        shared.insert("README.md", "push", table(runs))
+
+
+if __name__ == "__main__":
+    cli.run(lambda: tyro.cli(push))
