@@ -14,7 +14,6 @@ import torch
 from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
@@ -40,6 +39,7 @@ def make_model(config: recipes.PushConfig, env: VecEnv) -> SAC:
     if config.goal_scale:  # the networks see the ways from hand to cube and from cube to goal
         policy_kwargs["features_extractor_class"] = features.RelativeCube
         policy_kwargs["features_extractor_kwargs"] = {"scale": config.goal_scale}
+    rate = config.learning_rate
     return SAC(
         "MultiInputPolicy",
         env,
@@ -53,7 +53,9 @@ def make_model(config: recipes.PushConfig, env: VecEnv) -> SAC:
         train_freq=config.train_freq,
         gradient_steps=config.gradient_steps,
         batch_size=config.batch_size,
-        learning_rate=LinearSchedule(config.learning_rate, end=0.0, end_fraction=1.0),
+        # Constant in the first half; then it falls to 0, since the success swings as long as the
+        # networks change fast.
+        learning_rate=lambda remaining: rate * min(1.0, 2 * remaining),
         gamma=config.gamma,
         tau=config.tau,
         ent_coef=f"auto_{config.ent_coef}",

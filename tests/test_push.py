@@ -34,13 +34,10 @@ TASKS = ("Push", "PickAndPlace")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", TASKS)
-def test_a_cubes_agent_trains_plays_and_loads_elsewhere(
-    task: str, call: Run, tmp_path: Path
-) -> None:
-    result = call(TRAIN, "--task", task, "--total-timesteps", 3_000)
+def test_a_cubes_agent_trains_plays_and_loads_elsewhere(call: Run, tmp_path: Path) -> None:
+    result = call(TRAIN, "--task", "PickAndPlace", "--total-timesteps", 3_000)
     assert_fine(result)
-    name = f"Panda{task}_SAC_v2_1"
+    name = "PandaPickAndPlace_SAC_v2_1"
     agent = tmp_path / "agents" / f"{name}.zip"
     lines = re.findall(r"([\d,]+)/3,000 steps: +\d+% of the goals", result.stdout)
     assert [int(steps.replace(",", "")) for steps in lines] == [0, 2_048, 3_008]
