@@ -26,7 +26,7 @@ class Run:
     seed: int = 0  # fixes the goals, the initial weights and the exploration noise
     n_envs: int = 8  # environments that collect experience side by side
 
-    name: str | None = None  # the run's; by default <task>_<algorithm>_v2_..._<n>
+    name: str | None = None  # the run's; by default its task and algorithm, with a number
     render: bool = False  # open a window and watch the policy as it learns
     wandb: bool = False  # log to Weights & Biases as well; offline without a login
 
@@ -246,8 +246,8 @@ class PushConfig(Run, PushTask):
 #
 # n_sampled_goal: chance hardly ever brings the cube to its goal. So of five steps in a minibatch,
 #   four pretend that the goal was where the cube got to later in their episode.
-# train_freq, gradient_steps, batch_size: one update for every two steps, which replays each step 128
-#   times on average. An update takes as long as five steps in the simulator.
+# train_freq, gradient_steps, batch_size: with an update for every two steps, each step is replayed
+#   128 times on average. An update takes as long as five steps in the simulator.
 # learning_rate: with a constant one, the success swings to the end.
 # gamma: with 0.9, a reward 20 steps ahead counts for an eighth. A cube that must be grasped first
 #   takes longer.
