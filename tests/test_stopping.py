@@ -22,11 +22,13 @@ SHORT = ("--n-envs", "2", "--batch-size", "32", "--seed", "3")
 LONG = ("--total-timesteps", "100000", *SHORT)
 
 
-def start(clone: Path, *words: str, script: str = "train", **kwargs: Any) -> subprocess.Popen[str]:
+def start(
+    clone: Path, *words: str, script: str = "reach_train", **kwargs: Any
+) -> subprocess.Popen[str]:
     """In a process group of its own, as a terminal or a cluster starts it."""
     defaults: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
-        [sys.executable, "-u", clone / f"panda_reach_{script}_agent.py", *words],
+        [sys.executable, "-u", clone / f"panda_{script}_agent.py", *words],
         text=True,
         start_new_session=True,
         **defaults | kwargs,
@@ -102,6 +104,18 @@ def test_a_stopped_run_is_saved_and_goes_on_by_the_command_it_prints(
     assert agent.read_bytes() == before
 
 
+def test_ctrl_c_saves_a_cubes_agent_too(clone: Path) -> None:
+    process = start(clone, script="push_train")
+    wait_for_line(process, "2,048/120,000 steps")
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, ""), output
+    saved = agents.read(clone / "rl-trained-agents" / "PandaPush_SAC_v2_1.zip")
+    assert f"Stopped at {saved.num_timesteps:,} steps" in output
+    assert saved.num_timesteps >= 2_048
+
+
 def test_a_killed_run_leaves_a_whole_agent_and_no_process(clone: Path, agent: Path) -> None:
     process = start(clone, *LONG, "--subprocesses")
     wait_until_it_trains(process)
@@ -148,7 +162,7 @@ def test_a_signal_while_it_is_judged_costs_nothing(clone: Path, agent: Path) -> 
 
 
 def test_ctrl_c_ends_playing_with_the_table_of_what_was_played(clone: Path) -> None:
-    playing = start(clone, "--episodes=100000", script="test")
+    playing = start(clone, "--episodes=100000", script="reach_test")
     wait_for_line(playing, "Playing")
     time.sleep(2)
     os.killpg(playing.pid, signal.SIGINT)
