@@ -43,9 +43,9 @@ def make_pictures(only: tuple[str, ...] = ()) -> None:
     makers = {
         "window": window,
         "training": training_gif,
-        "test": lambda: record("PandaReach_PPO_v2_ee_dense.zip", "test_agent.gif"),
-        "push": lambda: record("PandaPush_SAC_v2.zip", "push.gif"),
-        "pick_and_place": lambda: record("PandaPickAndPlace_SAC_v2.zip", "pick_and_place.gif"),
+        "test": lambda: record("PandaReach_PPO_v2_ee_dense.zip", "test_agent.gif", 5),
+        "push": lambda: record("PandaPush_SAC_v2.zip", "push.gif", 3),
+        "pick_and_place": lambda: record("PandaPickAndPlace_SAC_v2.zip", "pick_and_place.gif", 3),
         "tensorboard": tensorboard,
     }
     for name in only or makers:
@@ -107,9 +107,10 @@ def training_gif() -> None:
     recording.save()
 
 
-def record(agent: str, gif: str) -> None:
+def record(agent: str, gif: str, episodes: int) -> None:
     """What the test script records of an agent."""
     words = ("panda_reach_test_agent.py", cli.AGENTS / agent, "--no-render", "--record", DOCS / gif)
+    words += ("--episodes", episodes)
     subprocess.run([sys.executable, *map(str, words)], cwd=cli.ROOT, check=True)
 
 

@@ -25,6 +25,7 @@ from tests.conftest import ROOT
 TASKS = ["Reach", "Push", "Slide", "PickAndPlace", "Stack", "Flip"]
 KINDS = ["", "Dense", "Joints", "JointsDense"]
 IDS = [f"Panda{task}{kind}-v2" for task in TASKS for kind in KINDS]
+ENDS = [name for name in IDS if name.count("Joints") == name.count("Dense")]
 ZERO = np.zeros(3, np.float32)
 
 # An untrained agent's first steps, which take the hand to the table: (19, 3), in tenths.
@@ -108,7 +109,7 @@ def test_an_episode_is_panda_gyms(name: str, make: Callable[..., Any]) -> None:
     theirs.close()
 
 
-@pytest.mark.parametrize("name", IDS)
+@pytest.mark.parametrize("name", ENDS)
 def test_a_seed_fixes_an_episode_whatever_was_played_before(
     name: str, make: Callable[..., Any]
 ) -> None:
@@ -156,7 +157,7 @@ def test_the_defaults_are_panda_gyms_and_success_ends_nothing(make: Callable[...
     assert ends[-1][3]["is_success"]
 
 
-@pytest.mark.parametrize("name", IDS)
+@pytest.mark.parametrize("name", ENDS)
 def test_rewards_can_be_computed_for_many_goals_at_once(
     name: str, make: Callable[..., Any]
 ) -> None:
