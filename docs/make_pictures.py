@@ -110,8 +110,8 @@ def training_gif() -> None:
 def record(agent: str, gif: str, episodes: int) -> None:
     """What the test script records of an agent."""
     words = ("panda_reach_test_agent.py", cli.AGENTS / agent, "--no-render", "--record", DOCS / gif)
-    words += ("--episodes", episodes)
-    subprocess.run([sys.executable, *map(str, words)], cwd=cli.ROOT, check=True)
+    command = [sys.executable, *words, "--episodes", episodes]
+    subprocess.run([str(word) for word in command], cwd=cli.ROOT, check=True)
 
 
 def tensorboard() -> None:
