@@ -262,7 +262,7 @@ PUSH_RECIPES = {
     "Push": PushConfig(),
     "PickAndPlace": PushConfig(
         task="PickAndPlace",
-        total_timesteps=160_000,
+        total_timesteps=208_000,
         gamma=0.95,
         held=0.25,
         around=0.35,
