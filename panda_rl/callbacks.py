@@ -21,7 +21,7 @@ class Evaluate(BaseCallback):
 
     That is before training, after it, and in between with gaps that triple, since most is learned
     at first. It writes a line and logs ``eval/success_rate``, ``eval/mean_final_distance`` (m) and
-    ``eval/episode``, pictures (240, 720, 3) of an episode's start, its ``middle`` and its end.
+    ``film/episode``, pictures (240, 720, 3) of an episode's start, its ``middle`` and its end.
     Raises UsageError if training diverged.
 
     Args:
@@ -87,7 +87,7 @@ class Evaluate(BaseCallback):
         success, distance = result["success_rate"], result["mean_final_distance"]
         for tag, value in zip(self.TAGS, (success, distance), strict=True):
             self.logger.record(tag, value)
-        self.logger.record("eval/episode", Image(np.hstack(frames), "HWC"))
+        self.logger.record("film/episode", Image(np.hstack(frames), "HWC"))
         self.logger.dump(self.num_timesteps)
         self.bar.write(
             f"{self.num_timesteps:>9,}/{self.config.total_timesteps:,} steps: "

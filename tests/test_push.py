@@ -44,7 +44,7 @@ def test_a_cubes_agent_trains_plays_and_loads_elsewhere(call: Run, tmp_path: Pat
     assert row(result.stdout, "steps") == "3,008"
 
     logged = curves(tmp_path / "runs" / name)
-    assert [event.step for event in logged.Images("eval/episode")] == [0, 2_048, 3_008]
+    assert [event.step for event in logged.Images("film/episode")] == [0, 2_048, 3_008]
     assert {"train/critic_loss", "rollout/success_rate"} <= set(logged.Tags()["scalars"])
 
     again = call(TEST, agent, "--no-render", "--episodes", 4)

@@ -57,7 +57,7 @@ def test_a_new_runs_curves_hparams_and_film_strips(
     result = run("panda_reach_train_agent.py", "--total-timesteps", 1024, "--name", name)
     assert result.returncode == 0
     with screens.tensorboard(clone / "runs") as address:
-        browser.get(address + "#timeseries&tagFilter=eval")
+        browser.get(address + "#timeseries&tagFilter=eval%7Cfilm")
         wait(browser, f"document.body.innerText.includes('{name}')")
         wait(browser, "document.body.innerText.includes('/mean_final_distance')")
         wait(

@@ -54,7 +54,7 @@ def test_the_default_run_reaches_the_goals(run: Run, clone: Path) -> None:
         data, config = (json.loads(archive.read(name)) for name in ("data", "config.json"))
     assert config["seed"] == data["seed"] == 0
     logged = curves(clone / "runs" / RUN)
-    for last in (logged.Scalars("eval/success_rate")[-1], logged.Images("eval/episode")[-1]):
+    for last in (logged.Scalars("eval/success_rate")[-1], logged.Images("film/episode")[-1]):
         assert last.step == data["num_timesteps"] == 20_480  # the end was not left out
     (*_, (steps, success)) = re.findall("(.*) steps: (.*)% of the goals", result.stdout)
     assert steps.split() == ["20,480/20,480"]
