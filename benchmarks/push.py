@@ -31,7 +31,7 @@ CURVE_GOALS = range(evaluation.CHOOSING_SEED, evaluation.CHOOSING_SEED + 50)
 RECIPES = ("Push", "PickAndPlace")
 FLAGS = {"Push, SB3's own input": "--goal-scale=0", "Push, without HER": "--n-sampled-goal=0"}
 OTHERS = (*FLAGS, "Push, PPO with dense reward", "Push, TQC+HER")
-MINUTES = {"Push": 10, "PickAndPlace": 19}  # of a run: to say what is left, and for the others
+MINUTES = {"Push": 11, "PickAndPlace": 21}  # of a run: to say what is left, and for the others
 
 
 def make_model(method: str, seed: int) -> tuple[BaseAlgorithm, int]:
