@@ -136,8 +136,9 @@ def draw(runs: dict[str, list[dict[str, Any]]]) -> None:
     for number, (method, group) in enumerate(runs.items()):
         for run in group:
             _, seconds, rates = zip(*run["curve"], strict=True)
-            label = None if run is not group[0] else method.removeprefix("Push, ")
-            axes[method == "PickAndPlace"].plot(
+            name = "this recipe" if method in RECIPES else method.removeprefix("Push, ")
+            label = name if run is group[0] else None
+            axes[int(method == "PickAndPlace")].plot(
                 [s / 60 for s in seconds], rates, f"C{number}", alpha=0.7, label=label
             )
     for axis, task in zip(axes, RECIPES, strict=True):
