@@ -8,7 +8,6 @@ each run; a benchmark that was interrupted goes on where it was.
 """
 
 import dataclasses
-import json
 import math
 import statistics
 import time
@@ -181,7 +180,7 @@ def benchmark(seeds: int = 10) -> None:
         shared.need(module)  # now, not in an hour
     torch.set_num_threads(1)
     file = cli.ROOT / "benchmarks" / "results.json"
-    results = json.loads(file.read_text()) if file.exists() else []
+    results = shared.results(file)
     done = [(run["method"], run["variant"], run["seed"]) for run in results]
     left = [
         (method, variant, seed)
@@ -195,8 +194,7 @@ def benchmark(seeds: int = 10) -> None:
     for method, variant, seed in left:
         print(f"{variant}, {method}, seed {seed}", flush=True)
         results.append(run(method, variant, seed))
-        with cli.replacing(file) as temporary:
-            temporary.write_text(json.dumps(results).replace('{"method"', '\n{"method"'))
+        shared.keep(file, results)
     groups: Groups = {}
     for result in sorted(results, key=lambda result: list(VARIANTS).index(result["variant"])):
         groups.setdefault((result["variant"], result["method"]), []).append(result)

@@ -8,7 +8,6 @@ Results go to benchmarks/push.json after each run, so what was interrupted goes 
     python -m benchmarks.push --only PickAndPlace    # beside another, on a core of its own
 """
 
-import json
 import statistics
 import time
 from typing import Any
@@ -28,7 +27,7 @@ from panda_rl import cli, evaluation, recipes
 FILE = cli.ROOT / "benchmarks" / "push.json"
 GAP_STEPS = 10_000
 CURVE_GOALS = range(evaluation.CHOOSING_SEED, evaluation.CHOOSING_SEED + 50)
-RECIPES = ("Push", "PickAndPlace")
+JUDGING_GOALS = range(evaluation.JUDGING_SEED, evaluation.JUDGING_SEED + 1000)
 FLAGS = {"Push, SB3's own input": "--goal-scale=0", "Push, without HER": "--n-sampled-goal=0"}
 OTHERS = (*FLAGS, "Push, PPO with dense reward", "Push, TQC+HER")
 MINUTES = {"Push": 11, "PickAndPlace": 21}  # of a run: to say what is left, and for the others
@@ -91,18 +90,14 @@ class Curve(BaseCallback):
         self._start += time.process_time() - stopped
 
 
-def results() -> list[dict[str, Any]]:
-    return json.loads(FILE.read_text()) if FILE.exists() else []
-
-
 def run(method: str, seed: int) -> dict[str, Any]:
     """Train once. The recipes' agents are judged, too."""
     env = gym.make(f"Panda{method.split(',')[0]}-v2")
-    judged = method in RECIPES
+    is_recipe = method in recipes.PUSH_RECIPES
     model, steps = make_model(method, seed)
-    curve = Curve(env, float("inf") if judged else 60 * MINUTES["Push"])
+    curve = Curve(env, float("inf") if is_recipe else 60 * MINUTES["Push"])
     model.learn(steps, callback=curve)
-    goals = range(evaluation.JUDGING_SEED, evaluation.JUDGING_SEED + judged * 1000)
+    goals = JUDGING_GOALS if is_recipe else ()
     success = [evaluation.play(model, env, goal).success for goal in goals]
     assert model.env
     model.env.close()
@@ -112,7 +107,7 @@ def run(method: str, seed: int) -> dict[str, Any]:
 
 def table(runs: dict[str, list[dict[str, Any]]]) -> str:
     rows = []
-    for method in RECIPES:
+    for method in recipes.PUSH_RECIPES:
         steps, seconds, _ = zip(*(run["curve"][-1] for run in runs[method]), strict=True)
         success = [statistics.fmean(run["success"]) for run in runs[method]]
         each = " ".join(f"{rate:.1%}" for rate in success)
@@ -136,12 +131,14 @@ def draw(runs: dict[str, list[dict[str, Any]]]) -> None:
     for number, (method, group) in enumerate(runs.items()):
         for run in group:
             _, seconds, rates = zip(*run["curve"], strict=True)
-            name = "this recipe" if method in RECIPES else method.removeprefix("Push, ")
+            name = (
+                "this recipe" if method in recipes.PUSH_RECIPES else method.removeprefix("Push, ")
+            )
             label = name if run is group[0] else None
             axes[int(method == "PickAndPlace")].plot(
                 [s / 60 for s in seconds], rates, f"C{number}", alpha=0.7, label=label
             )
-    for axis, task in zip(axes, RECIPES, strict=True):
+    for axis, task in zip(axes, recipes.PUSH_RECIPES, strict=True):
         axis.set(title=task, xlabel="minutes")
         axis.legend()
     figure.supylabel("goals reached")
@@ -159,22 +156,21 @@ def push(seeds: int = 5, other_seeds: int = 3, only: str | None = None) -> None:
     for module in ("matplotlib", "sb3_contrib"):
         shared.need(module)  # now, not in an hour
     torch.set_num_threads(1)
-    wanted = [(method, seed) for method in RECIPES for seed in range(seeds)]
+    wanted = [(method, seed) for method in recipes.PUSH_RECIPES for seed in range(seeds)]
     wanted += [(method, seed) for seed in range(other_seeds) for method in OTHERS]
-    done = {(result["method"], result["seed"]) for result in results()}
+    done = {(result["method"], result["seed"]) for result in shared.results(FILE)}
     left = [pair for pair in wanted if pair not in done and only in (None, pair[0])]
     hours = sum(MINUTES.get(method, MINUTES["Push"]) for method, _ in left) / 60
     print(f"{len(left)} runs are left: about {hours:.1f} hours", flush=True)
     for method, seed in left:
         print(f"{method}, seed {seed}", flush=True)
         result = run(method, seed)
-        lines = json.dumps([*results(), result]).replace('{"method"', '\n{"method"')
-        with cli.replacing(FILE) as temporary:
-            temporary.write_text(lines)
+        # Read again: another process may have added its runs.
+        shared.keep(FILE, [*shared.results(FILE), result])
     if not only:
         runs = {
-            method: [result for result in results() if result["method"] == method]
-            for method in (*RECIPES, *OTHERS)
+            method: [result for result in shared.results(FILE) if result["method"] == method]
+            for method in (*recipes.PUSH_RECIPES, *OTHERS)
         }
         draw(runs)
         shared.insert("README.md", "push", table(runs))

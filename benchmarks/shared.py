@@ -1,6 +1,7 @@
 """What the benchmarks share: how agents are judged, tables in Markdown, the machine's name."""
 
 import importlib
+import json
 import platform
 import re
 from collections.abc import Iterable, Sequence
@@ -43,6 +44,17 @@ def insert(page: str, name: str, text: str) -> None:
     after, count = re.subn(place, lambda m: f"{m[1]}\n{text}\n\n{m[2]}", before, flags=re.S)
     assert count == 1, f"{page} has no place for {name}"
     (cli.ROOT / page).write_text(after, "utf-8")
+
+
+def results(file: Path) -> list[dict[str, Any]]:
+    """The runs that ``keep`` wrote to ``file``."""
+    return json.loads(file.read_text()) if file.exists() else []
+
+
+def keep(file: Path, runs: list[dict[str, Any]]) -> None:
+    """Write ``runs`` to ``file``, a line each, whole or not at all. Each begins with its method."""
+    with cli.replacing(file) as temporary:
+        temporary.write_text(json.dumps(runs).replace('{"method"', '\n{"method"'))
 
 
 def machine() -> str:

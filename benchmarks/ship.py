@@ -25,10 +25,10 @@ def ship(episodes: int = 1000) -> None:
     """
     goals = range(evaluation.JUDGING_SEED, evaluation.JUDGING_SEED + episodes)
     rows = []
-    configs = [*RECIPES.values(), *PUSH_RECIPES.values()]
-    for config, path in zip(configs, [*SHIPPED.values(), *CUBES.values()], strict=True):
+    configs = RECIPES | PUSH_RECIPES
+    for kind, path in (SHIPPED | CUBES).items():
         agent = agents.read(path)
-        recipe = json.loads(json.dumps(config.saved()))  # lists, as in the file
+        recipe = json.loads(json.dumps(configs[kind].saved()))  # lists, as in the file
         changed = {key: agent.config[key] for key in recipe if agent.config[key] != recipe[key]}
         options = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in changed.items())
         curves = EventAccumulator(str(cli.RUNS / path.stem)).Reload()

@@ -22,7 +22,7 @@ from selenium.webdriver.common.keys import Keys
 from stable_baselines3.common.callbacks import BaseCallback
 
 import panda_reach_train_agent as training
-from benchmarks.ship import SHIPPED
+from benchmarks.ship import CUBES, SHIPPED
 from panda_rl import agents, cli, evaluation
 from panda_rl.recipes import RECIPES
 from panda_rl.recording import Recording
@@ -43,9 +43,9 @@ def make_pictures(only: tuple[str, ...] = ()) -> None:
     makers = {
         "window": window,
         "training": training_gif,
-        "test": lambda: record("PandaReach_PPO_v2_ee_dense.zip", "test_agent.gif", 5),
-        "push": lambda: record("PandaPush_SAC_v2.zip", "push.gif", 3),
-        "pick_and_place": lambda: record("PandaPickAndPlace_SAC_v2.zip", "pick_and_place.gif", 3),
+        "test": lambda: record(SHIPPED["ee", "dense"], "test_agent.gif", 5),
+        "push": lambda: record(CUBES["Push"], "push.gif", 3),
+        "pick_and_place": lambda: record(CUBES["PickAndPlace"], "pick_and_place.gif", 3),
         "tensorboard": tensorboard,
     }
     for name in only or makers:
@@ -107,9 +107,9 @@ def training_gif() -> None:
     recording.save()
 
 
-def record(agent: str, gif: str, episodes: int) -> None:
+def record(agent: Path, gif: str, episodes: int) -> None:
     """What the test script records of an agent."""
-    words = ("panda_reach_test_agent.py", cli.AGENTS / agent, "--no-render", "--record", DOCS / gif)
+    words = ("panda_reach_test_agent.py", agent, "--no-render", "--record", DOCS / gif)
     command = [sys.executable, *words, "--episodes", episodes]
     subprocess.run([str(word) for word in command], cwd=cli.ROOT, check=True)
 
