@@ -12,7 +12,7 @@ from selenium.webdriver.common.by import By
 
 from benchmarks.ship import SHIPPED
 from tests import screens
-from tests.conftest import Run, eventually, need
+from tests.conftest import Run, assert_fine, eventually, need
 
 pytestmark = pytest.mark.slow
 
@@ -51,14 +51,13 @@ def colored(browser: webdriver.Chrome) -> int:
 
 
 def test_a_new_runs_curves_hparams_and_film_strips(
-    clone: Path, run: Run, browser: webdriver.Chrome
+    call: Run, tmp_path: Path, browser: webdriver.Chrome
 ) -> None:
-    name = "a-new-run"
-    result = run("panda_reach_train_agent.py", "--total-timesteps", 1024, "--name", name)
-    assert result.returncode == 0
-    with screens.tensorboard(clone / "runs") as address:
+    small = ("--n-envs", 2, "--batch-size", 32, "--total-timesteps", 128, "--no-subprocesses")
+    assert_fine(call("panda_reach_train_agent.py", *small, "--name", "a-new-run"))
+    with screens.tensorboard(tmp_path / "runs") as address:
         browser.get(address + "#timeseries&tagFilter=eval%7Cfilm")
-        wait(browser, f"document.body.innerText.includes('{name}')")
+        wait(browser, "document.body.innerText.includes('a-new-run')")
         wait(browser, "document.body.innerText.includes('/mean_final_distance')")
         wait(
             browser,
@@ -73,5 +72,5 @@ def test_a_new_runs_curves_hparams_and_film_strips(
             ".map(e => (e.shadowRoot ? all(e.shadowRoot) : '')"
             " + (e.contentDocument ? all(e.contentDocument.body) : '')).join(' ')})(document.body)"
         )
-        for word in ("gae_lambda", "learning_rate", "goal_scale", "eval/success_rate", name):
+        for word in ("gae_lambda", "learning_rate", "goal_scale", "eval/success_rate", "a-new-run"):
             wait(browser, f"{text}.includes('{word}')")
