@@ -101,19 +101,18 @@ def test_same_seed_same_agent_also_at_the_same_moment_and_in_processes(clone: Pa
 
     together = [
         start("--no-subprocesses"),
-        start("--no-subprocesses"),
         start("--subprocesses"),
         start("--seed", "1", "--no-subprocesses"),
     ]
-    assert [process.wait(600) for process in together] == [0, 0, 0, 0]
+    assert [process.wait(600) for process in together] == [0, 0, 0]
     trained: dict[int, list[Any]] = {0: [], 1: []}
-    for n in (1, 2, 3, 4):
+    for n in (1, 2, 3):
         agent = clone / "rl-trained-agents" / f"{RUN[:-1]}{n}.zip"
         logged = scalars(clone / "runs" / agent.stem)
         assert logged.keys() >= {"eval/success_rate", "train/loss", "rollout/ep_rew_mean"}
         trained[agents.read(agent).config["seed"]].append((weights(agent), logged))
-    assert len(trained[0]) == 3
-    assert trained[0][0] == trained[0][1] == trained[0][2]
+    assert len(trained[0]) == 2
+    assert trained[0][0] == trained[0][1]
     assert trained[0][0][0] != trained[1][0][0]
 
 
