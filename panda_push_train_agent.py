@@ -34,7 +34,9 @@ def make_model(config: recipes.PushConfig, env: VecEnv) -> SAC:
     torch.set_num_threads(1)  # one thread adds in a fixed order: the same seed, the same agent
     policy_kwargs = {
         "net_arch": list(config.net_arch),
+        "n_critics": config.n_critics,
         "activation_fn": features.NormReLU,
+        "optimizer_kwargs": {"fused": True},  # one call for all parameters
     }
     if config.goal_scale:  # the networks see the ways from hand to cube and from cube to goal
         policy_kwargs["features_extractor_class"] = features.RelativeCube
@@ -53,8 +55,7 @@ def make_model(config: recipes.PushConfig, env: VecEnv) -> SAC:
         train_freq=config.train_freq,
         gradient_steps=config.gradient_steps,
         batch_size=config.batch_size,
-        # Constant in the first half; then it falls to 0, since the success swings as long as the
-        # networks change fast.
+        # Constant in the first half; then it falls to 0, since the success swings while it is high.
         learning_rate=lambda remaining: rate * min(1.0, 2 * remaining),
         gamma=config.gamma,
         tau=config.tau,
@@ -79,21 +80,19 @@ def train() -> None:
         cli.log_to_wandb(path.stem, config.saved())
     model.set_logger(configure(str(curves), ["tensorboard"]))
     print(f"Training {path.stem} for {config.total_timesteps:,} steps", flush=True)
-    goals = evaluation.CHOOSING_GOALS
-    evaluate = callbacks.Evaluate(config, path, goals, middle=10, longest_gap=10_000)
+    evaluate = callbacks.Evaluate(config, path, evaluation.CHOOSING_GOALS)
     try:
         # Until all steps are taken, SAC repeats this:
         #   - Play train_freq steps in each of n_envs environments. The actor, a network, gives
         #     the mean and the size of the noise of each action. Keep the steps in the buffer.
         #   - Take gradient_steps random minibatches of batch_size from the buffer. Each teaches
-        #     the critics, two networks, what return to expect of an action, and makes actions
-        #     more likely for which the more pessimistic of them expects more.
+        #     the critic, another network, what return to expect of an action, and makes actions
+        #     more likely for which it expects more.
         model.learn(config.total_timesteps, callback=[evaluate, watch])
+    finally:  # also after Ctrl-C, a cluster's SIGTERM, a closed window or a bug
         agents.save(model, path, config.saved())
-    except BaseException:  # Ctrl-C, a cluster's SIGTERM, a closed window, even a bug
-        agents.save(model, path, config.saved())
-        tqdm.write(f"Stopped at {model.num_timesteps:,} steps. {path.name} is saved.")
-        raise
+        if model.num_timesteps < config.total_timesteps:
+            tqdm.write(f"Stopped at {model.num_timesteps:,} steps. {path.name} is saved.")
     seconds = time.perf_counter() - start
 
     # Judge the saved file, on goals that were used neither to train nor to choose.

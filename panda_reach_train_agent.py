@@ -42,7 +42,7 @@ def make_model(config: recipes.Config, env: VecEnv) -> PPO:
     policy_kwargs = {
         "net_arch": list(config.net_arch),
         "log_std_init": config.log_std_init,
-        # fused: one call for all parameters. (With any argument, Adam's eps is PyTorch's 1e-8.)
+        # fused: one call for all parameters. (With any argument, SB3 leaves Adam's eps at 1e-8.)
         "optimizer_kwargs": {"betas": (0.9, config.adam_beta2), "fused": True},
     }
     if config.goal_scale:  # the networks see the vector from the hand to the goal
@@ -96,14 +96,13 @@ def train() -> None:
         model.learn(
             config.total_timesteps - model.num_timesteps,
             callback=[callbacks.Evaluate(config, path, evaluation.CHOOSING_GOALS[:10]), watch],
-            reset_num_timesteps=not config.resume,
+            reset_num_timesteps=False,  # a resumed agent counts on
         )
+    finally:  # also after Ctrl-C, a cluster's SIGTERM, a closed window or a bug
         agents.save(model, path, config.saved())
-    except BaseException:  # Ctrl-C, a cluster's SIGTERM, a closed window, even a bug
-        agents.save(model, path, config.saved())
-        tqdm.write(f"Stopped at {model.num_timesteps:,} steps. To go on:")
-        tqdm.write(cli.command("python", __file__, "--resume", path))
-        raise
+        if model.num_timesteps < config.total_timesteps:
+            tqdm.write(f"Stopped at {model.num_timesteps:,} steps. To go on:")
+            tqdm.write(cli.command("python", __file__, "--resume", path))
     seconds = time.perf_counter() - start
 
     # Judge the saved file, on goals that were used neither to train nor to choose.

@@ -6,9 +6,7 @@ pickle can run any program. ``read`` takes only tensors and JSON.
 """
 
 import dataclasses
-import io
 import json
-import os
 import pickle
 import re
 import zipfile
@@ -48,14 +46,10 @@ def save(model: BaseAlgorithm, path: Path, config: dict[str, Any]) -> None:
     """
     last = f"; {path} has the last sound agent" if path.exists() else ""
     check_finite(model.policy, f"training diverged: try a smaller --learning-rate{last}")
-    contents = io.BytesIO()
-    model.save(contents)
-    with zipfile.ZipFile(contents, "a") as archive:
-        archive.writestr("config.json", json.dumps(config))
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(contents.getvalue())
-        file.flush()
-        os.fsync(file.fileno())  # a power cut must not leave an empty file
+    with replacing(path) as temporary:
+        model.save(temporary)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr("config.json", json.dumps(config))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,13 +114,11 @@ class SavedAgent:
 
         Raises UsageError if the agent's networks are of another kind than the model's.
         """
-        own = dict(model.policy.named_buffers())  # the goal scale of this run's config
-        if not own.keys() <= self.weights.keys():
-            raise self._misfit("this run")
-        if self.activation is not model.policy.activation_fn:
+        scale = float(getattr(model.policy.features_extractor, "scale", 0))
+        if (self.activation, self.config["goal_scale"]) != (model.policy.activation_fn, scale):
             raise self._misfit("this run")
         try:
-            model.policy.load_state_dict(self.weights | own)
+            model.policy.load_state_dict(self.weights)
         except Exception as error:  # see policy
             raise self._misfit("this run") from error
         check_finite(model.policy, f"{self.path} is broken: {NOT_FINITE}")
@@ -138,7 +130,7 @@ class SavedAgent:
     def _misfit(self, what: str) -> UsageError:
         return UsageError(
             f"{self.path} does not fit {what}: its task, control type or networks differ. "
-            "Stable-Baselines3's own load may read it, and would run code that is in it"
+            "Stable-Baselines3's own load may read it, but runs any code that is in it"
         )
 
 
@@ -153,9 +145,6 @@ def read(path: Path) -> SavedAgent:
         path = longer
     if not path.is_file():
         raise UsageError(f"there is no agent {path}")
-    with path.open("rb") as file:
-        if file.read(100).startswith(b"version https://git-lfs"):
-            raise UsageError(f"{path} is a Git LFS pointer to the agent: run `git lfs pull`")
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > LARGEST:
@@ -187,7 +176,7 @@ def read(path: Path) -> SavedAgent:
         }
         return SavedAgent(path, weights, activation, int(data["num_timesteps"]), config)
     except pickle.UnpicklingError as error:
-        raise UsageError(f"{path} has code in place of numbers; nothing was run") from error
+        raise UsageError(f"{path} may have code in place of numbers; nothing was run") from error
     except Exception as error:  # a stranger's bytes can make any parser fail in any way
         raise UsageError(
             f"{path} is not an agent of the training scripts, nor of PPO for PandaReach-v2"

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import shlex
 import signal
 import sys
@@ -55,7 +56,7 @@ def log_to_wandb(name: str, config: dict[str, Any]) -> None:
     """Send to Weights & Biases what TensorBoard gets; offline unless the user has logged in."""
     import wandb  # not in requirements.txt
 
-    mode = "online" if wandb.login(prompt=False) else "offline"
+    mode = None if wandb.login(prompt=False) else "offline"  # None: as WANDB_MODE says
     wandb.init(name=name, config=config, sync_tensorboard=True, mode=mode)
 
 
@@ -73,6 +74,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".unfinished-{uuid.uuid4().hex}{path.suffix}")
     try:
         yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # a power cut must not leave an empty file
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

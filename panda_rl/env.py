@@ -9,7 +9,7 @@ from typing import Any, Literal, SupportsFloat
 
 import gymnasium
 import numpy as np
-from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from gymnasium.error import ResetNeeded
 from gymnasium.utils import EzPickle
 from numpy.typing import ArrayLike
 
@@ -22,7 +22,7 @@ Observation = dict[str, Any]  # of arrays
 
 
 class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
-    """One of panda-gym 2's tasks for the Panda; nothing of it is reimplemented here.
+    """One of panda-gym 2's tasks for the Panda: its simulation, goals and rewards, unchanged.
 
     Observation, float32: ``observation`` (n,) starts with the hand's position (m) and velocity
     (m/s); in Reach, that is all. ``achieved_goal`` (3,) is where the hand (Reach) or the cube is
@@ -46,9 +46,8 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
         task: ``"Reach"``, ``"Push"``, ``"Slide"``, ``"PickAndPlace"``, ``"Stack"`` or ``"Flip"``.
 
     Raises:
-        ClosedEnvironmentError: any method but ``close`` was called after ``close``.
         UsageError: ``render_mode="human"``, but no window can be opened.
-        ValueError: a type is none of the above.
+        ValueError: ``reward_type`` or ``control_type`` is none of the above.
         WindowClosed: ``reset`` or ``step`` was called after the window was closed.
     """
 
@@ -72,18 +71,12 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
         self._window = Window(task) if render_mode == "human" else None
         self._next_frame = 0.0
         self._needs_reset = True  # also a copy does, whose wrappers believe that it was reset
-        self._panda: Any = simulator.make(task, reward_type=reward_type, control_type=control_type)
-        self.action_space = _to_gymnasium(self._panda.action_space)
+        # panda-gym's environment. Its robot, task and sim are yours to use; None once it is closed.
+        self.panda: Any = simulator.make(task, reward_type=reward_type, control_type=control_type)
+        self.action_space = _to_gymnasium(self.panda.action_space)
         self.observation_space = gymnasium.spaces.Dict(
-            {name: _to_gymnasium(box) for name, box in self._panda.observation_space.items()}
+            {name: _to_gymnasium(box) for name, box in self.panda.observation_space.items()}
         )
-
-    @property
-    def panda(self) -> Any:
-        """panda-gym's environment. Its ``robot``, ``task`` and ``sim`` are yours to use."""
-        if self._panda is None:
-            raise ClosedEnvironmentError("the environment is closed: make a new one")
-        return self._panda
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -93,15 +86,13 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
         ``options={"goal": goal}`` sets this episode's goal, finite and of ``desired_goal``'s shape;
         anything else is a ValueError.
         """
-        options = options or {}
-        if options.keys() - {"goal"}:
-            raise ValueError(f"the only option is 'goal', but the options are {options}")
+        if options:  # checked first: after an error, the episode is as it was
+            goal = _finite(options["goal"], self.panda.task.get_goal().shape)
         super().reset(seed=seed)
         # panda-gym makes a new generator at each reset, and without a seed the operating
         # system would seed it.
         simulator.reset(self.panda, seed=int(self.np_random.integers(2**31)))
-        if "goal" in options:
-            goal = _finite(options["goal"], self.panda.task.get_goal().shape)
+        if options:
             simulator.set_goal(self.panda, goal)
         self._needs_reset = False
         return self.observe()
@@ -148,9 +139,6 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
         self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any
     ) -> np.ndarray:
         """Rewards (...,) for goals (..., n). HER calls this."""
-        if self.task == "Flip" and achieved_goal.ndim > 1:  # panda-gym compares only one pair
-            pairs = zip(achieved_goal, desired_goal, strict=True)
-            return np.array([self.compute_reward(*pair, info) for pair in pairs])
         return self.panda.task.compute_reward(achieved_goal, desired_goal, info)
 
     def render(self) -> np.ndarray | None:
@@ -184,12 +172,11 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
         return picture
 
     def close(self) -> None:
-        if self._panda is not None:
+        if self.panda is not None:
             if self._window:
                 self._window.close()
-            with simulator.quiet():
-                self._panda.close()
-            self._panda = None
+            self.panda.close()
+            self.panda = None
 
 
 def _finite(numbers: ArrayLike, shape: tuple[int, ...] | None) -> np.ndarray:

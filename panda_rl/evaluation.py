@@ -113,5 +113,3 @@ def print_table(title: str, first_seed: int, episodes: Sequence[Episode], **more
     for name, value in (rows | more).items():
         table.add_row(name, value)
     rich.print(table)
-    if not result["success_rate"]:
-        print("More training may help; or VecNormalize's statistics, if it was trained with them.")

@@ -7,9 +7,9 @@ physics step would wait for the drawing.
 import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
-import threading
 from typing import Any
 
 from panda_rl import cli, simulator
@@ -38,19 +38,13 @@ class Window:
             [sys.executable, "-m", "panda_rl.window", task],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # Xlib's last words when the window is closed
+            stderr=subprocess.DEVNULL,  # Xlib's message when the window is closed
             text=True,
             env=os.environ | {"PYTHONPATH": path},
             start_new_session=True,  # a terminal's Ctrl-C is for the script alone
         )
         assert self._process.stdout
-        # Its process says a line when it has got that far, and none if it has ended.
-        self._process.stdout.readline()  # the imports are done
-        give_up = threading.Timer(DISPLAY_SECONDS, self._process.kill)
-        give_up.start()
-        self._process.stdout.readline()  # the display has answered
-        give_up.cancel()
-        if not self._process.stdout.readline():  # the window is open
+        if not self._process.stdout.readline():  # it writes a line once the window is open
             self.close()
             raise cli.UsageError(
                 f"PyBullet can't open a window on DISPLAY={os.environ.get('DISPLAY')}: "
@@ -76,13 +70,13 @@ class Window:
 
 
 def main(task: str) -> None:
-    """The window's process: draws each pose that it reads, until there are no more."""
+    """The window's process: draws the newest pose that it can read, until there are no more."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what PyBullet's threads print
-    print("imported", file=answers, flush=True)
     if sys.platform == "linux":
+        signal.alarm(DISPLAY_SECONDS)  # ends this process if the display does not answer
         ctypes.CDLL("libX11.so.6").XOpenDisplay(None)
-    print("the display answers", file=answers, flush=True)
+        signal.alarm(0)
     panda = simulator.make(task, render=True)
     engine, bodies = panda.sim.physics_client, simulator.bodies(panda)
     if task == "Reach":  # the ball is too transparent

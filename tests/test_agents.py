@@ -106,7 +106,7 @@ NO_AGENTS = {
     "empty": (b"", "not an agent"),
     "text": (b"not a zip\n", "not an agent"),
     "random": (bytes(range(256)) * 100, "not an agent"),
-    "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "Git LFS"),
+    "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "not an agent"),
     **{f"cut at {n} of 4": (WHOLE[: len(WHOLE) * n // 4], "not an agent") for n in range(1, 4)},
 }
 

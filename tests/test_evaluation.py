@@ -113,14 +113,6 @@ def test_the_table_has_the_means_of_the_episodes(capsys: pytest.CaptureFixture[s
     # Of the episodes that got there, and it says of how many.
     steps = row(table, "mean steps to the goal")
     assert steps.startswith("3.0 ") and "1 of 2" in steps
-    assert "VecNormalize" not in table
-
-
-def test_a_table_without_any_success_hints_at_the_reasons(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    evaluation.print_table("an arm", 0, [BAD, BAD])
-    assert "VecNormalize" in capsys.readouterr().out
 
 
 def test_no_row_of_the_table_is_folded_at_80_columns(
