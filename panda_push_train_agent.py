@@ -93,10 +93,9 @@ def train() -> None:
         agents.save(model, path, config.saved())
         if model.num_timesteps < config.total_timesteps:
             tqdm.write(f"Stopped at {model.num_timesteps:,} steps. {path.name} is saved.")
-    seconds = time.perf_counter() - start
 
     # Judge the saved file, on goals that were used neither to train nor to choose.
-    agents.judge(path, config.seed, seconds)
+    agents.judge(path, config.seed, seconds=time.perf_counter() - start)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
     python panda_reach_test_agent.py rl-trained-agents/PandaReach_PPO_v2_ee_dense.zip
     python panda_reach_test_agent.py --record test_agent.gif --no-render
-
---help explains the options.
+    python panda_reach_test_agent.py --help
 """
 
 import dataclasses

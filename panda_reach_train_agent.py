@@ -103,10 +103,9 @@ def train() -> None:
         if model.num_timesteps < config.total_timesteps:
             tqdm.write(f"Stopped at {model.num_timesteps:,} steps. To go on:")
             tqdm.write(cli.command("python", __file__, "--resume", path))
-    seconds = time.perf_counter() - start
 
     # Judge the saved file, on goals that were used neither to train nor to choose.
-    agents.judge(path, config.seed, seconds)
+    agents.judge(path, config.seed, seconds=time.perf_counter() - start)
 
 
 if __name__ == "__main__":
