@@ -1,7 +1,7 @@
 """Check the installation: print the spaces, then take random actions.
 
-    python panda_reach_random_agent.py --control-type joints --no-render
-    python panda_reach_random_agent.py --help
+python panda_reach_random_agent.py --control-type joints --no-render
+python panda_reach_random_agent.py --help
 """
 
 import contextlib

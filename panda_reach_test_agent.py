@@ -1,8 +1,8 @@
 """Play a saved agent, measure it, and record a GIF or an MP4.
 
-    python panda_reach_test_agent.py rl-trained-agents/PandaReach_PPO_v2_ee_dense.zip
-    python panda_reach_test_agent.py --record test_agent.gif --no-render
-    python panda_reach_test_agent.py --help
+python panda_reach_test_agent.py rl-trained-agents/PandaReach_PPO_v2_ee_dense.zip
+python panda_reach_test_agent.py --record test_agent.gif --no-render
+python panda_reach_test_agent.py --help
 """
 
 import dataclasses
