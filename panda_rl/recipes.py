@@ -179,9 +179,9 @@ def parse(words: Sequence[str] | None = None) -> Config:
     agent = agents.read(given.resume)
     # Its numbers are parsed as if they had been typed, and so checked in the same way.
     numbers = {"reward_type": given.reward_type} | agent.config
-    flags = [f"--{name}={numbers[name]}" for name in Config().saved() if name in numbers]
-    flags = [flag.replace("_", "-") for flag in flags if not flag.startswith("--net_arch")]
-    saved = parse([*flags, "--net-arch", *map(str, numbers["net_arch"])])
+    names = [name for name in Config().saved() if name in numbers and name != "net_arch"]
+    flags = [f"--{name}={numbers[name]}" for name in names]
+    saved = parse([*flags, "--net_arch", *map(str, numbers["net_arch"])])
     config = tyro.cli(Config, args=words, default=saved)
     if config.total_timesteps <= agent.num_timesteps:
         raise UsageError(

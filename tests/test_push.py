@@ -64,15 +64,17 @@ def test_a_cubes_agent_trains_plays_and_loads_elsewhere(call: Run, tmp_path: Pat
 
 
 def test_same_seed_same_agent_and_flags_reach_it(call: Run, tmp_path: Path) -> None:
-    more = ("--gamma", 0.8, "--tau", 0.1, "--n-sampled-goal", 2, "--goal-scale", 0)
+    more = ("--gamma", 0.8, "--tau", 0.1, "--n-sampled-goal", 2, "--n-critics", 3)
     for seed, name in ((3, "a"), (3, "b"), (4, "c")):
-        words = (*SMALL, *more, "--total-timesteps", 400, "--seed", seed, "--name", name)
+        words = (*SMALL, *more, "--goal-scale", 0, "--total-timesteps", 400, "--seed", seed, "--name", name)
         assert_fine(call(TRAIN, *words))
     a, b, c = (tmp_path / "agents" / f"{name}.zip" for name in "abc")
     assert weights(a) == weights(b) != weights(c)
     assert scalars(tmp_path / "runs" / "a") == scalars(tmp_path / "runs" / "b")
     model = SAC.load(a, env=agents.read(a).make_env())
     assert (model.gamma, model.tau, model.batch_size, model.seed) == (0.8, 0.1, 32, 3)
+    buffer: Any = model.replay_buffer
+    assert (buffer.n_sampled_goal, len(model.critic.q_networks)) == (2, 3)
     assert agents.read(a).config["net_arch"] == [32, 16]
     assert "features_extractor.scale" not in agents.read(a).weights
 
@@ -102,8 +104,8 @@ def test_the_network_sees_both_vectors_and_the_quarter_turn(fingers: list[float]
 
 
 def test_layers_are_normalized_before_the_relu() -> None:
-    outputs = NormReLU()(torch.tensor([[3.0, 1.0, -1.0, -3.0]]) * 1_000)
-    assert outputs.tolist() == [pytest.approx([3 / 5**0.5, 1 / 5**0.5, 0, 0])]
+    outputs = NormReLU()(torch.tensor([[3.0, 1.0, -1.0, -3.0], [9.0, 9.0, 9.0, 9.0]]) * 1_000)
+    assert outputs.tolist() == [pytest.approx([3 / 5**0.5, 1 / 5**0.5, 0, 0]), [0.0] * 4]
 
 
 # ------------------------------------------------------------------ where training starts
@@ -128,6 +130,7 @@ def test_training_starts_at_a_grasp_as_often_as_asked(held: float, around: float
             assert -0.005 < hand[2] - cube[2] < 0.125
         else:
             np.testing.assert_allclose(hand, cube, atol=1e-3)
+            assert fingers == pytest.approx(0.042, abs=1e-3)  # the cube is 4 cm wide
             # Closed fingers hold the cube; open ones drop it.
             for grip in (-1, 1):
                 starts.reset(seed=seed)
