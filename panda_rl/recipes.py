@@ -177,6 +177,8 @@ def parse(words: Sequence[str] | None = None) -> Config:
     if not given.resume:
         return tyro.cli(Config, args=words, default=RECIPES[given.control_type, given.reward_type])
     agent = agents.read(given.resume)
+    if agent.config["task"] != "Reach":
+        raise UsageError(f"{agent.path} is for {agent.config['task']}, not for Reach")
     # Its numbers are parsed as if they had been typed, and so checked in the same way.
     numbers = {"reward_type": given.reward_type} | agent.config
     names = [name for name in Config().saved() if name in numbers and name != "net_arch"]
@@ -200,12 +202,13 @@ class PushTask:
 
 @dataclasses.dataclass(frozen=True)
 class PushConfig(Run, PushTask):
-    """Train SAC with HER on PandaPush-v2 or PandaPickAndPlace-v2, and save agent and curves.
+    """Train SAC with HER to move a cube, and save the agent and its curves.
 
     The agent goes to rl-trained-agents/<run>.zip, its curves to runs/<run>/.
 
-    Each task has its own defaults: --task PickAndPlace --help shows them. There is no --resume: the
-    experience that SAC learns from is not saved with the agent.
+    Each task has its own defaults: --task PickAndPlace --help shows them.
+
+    There is no --resume: the experience that SAC learns from is not saved.
     """
 
     control_type: ClassVar = "ee"

@@ -12,6 +12,7 @@ from panda_rl import cli, recipes
 from tests.conftest import Run, assert_fine
 
 SCRIPTS = [f"panda_reach_{name}_agent.py" for name in ("random", "train", "test")]
+SCRIPTS.append("panda_push_train_agent.py")
 
 
 def plain(text: str) -> str:
