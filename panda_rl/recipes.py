@@ -252,7 +252,7 @@ class PushConfig(Run, PushTask):
 # n_sampled_goal: chance hardly ever brings the cube to its goal. So of five steps in a minibatch,
 #   four pretend that the goal was where the cube got to later in their episode.
 # train_freq, gradient_steps, batch_size: with an update for every two steps, each step is replayed
-#   128 times on average. An update takes as long as five steps in the simulator.
+#   128 times on average. An update takes as long as four steps in the simulator.
 # gamma: with 0.9, a reward 20 steps ahead counts for an eighth. A cube that must be grasped first
 #   takes longer.
 # tau: the target critic follows within 20 updates. SB3's 0.005 is meant for far longer trainings.
