@@ -157,18 +157,22 @@ def table(groups: Groups) -> str:
 def draw(groups: Groups) -> None:
     """docs/benchmark.png: the success of each run against seconds and against steps."""
     plt = shared.need("matplotlib.pyplot")
-    figure, axes = plt.subplots(2, 4, figsize=(11, 5.2), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        2, 4, figsize=(11, 5.5), sharex="row", sharey=True, layout="constrained"
+    )
     columns = dict(zip(VARIANTS, axes.T, strict=True))
+    colors = {method: f"C{number}" for number, method in enumerate(METHODS)}
     for (variant, method), runs in groups.items():
         above, below = columns[variant]
-        for seed, run in enumerate(runs):
+        for run in runs:
             steps, seconds, rates = zip(*run["curve"], strict=True)
-            color = f"C{list(METHODS).index(method)}"
-            above.plot(seconds, rates, color, alpha=0.6, label=None if seed else method)
-            below.plot(steps, rates, color, alpha=0.6)
+            above.plot(seconds, rates, colors[method], alpha=0.6)
+            below.plot(steps, rates, colors[method], alpha=0.6)
         above.set(xscale="log", xlabel="seconds", title=variant)
         below.set(xscale="log", xlabel="steps")
-        above.legend()
+    for method, color in colors.items():
+        axes[0, 0].plot([], [], color, label=method)
+    figure.legend(loc="outside lower center", ncols=len(METHODS))
     figure.supylabel("goals reached")
     figure.savefig(cli.ROOT / "docs" / "benchmark.png", dpi=110)
 
