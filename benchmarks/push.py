@@ -30,7 +30,7 @@ CURVE_GOALS = range(evaluation.CHOOSING_SEED, evaluation.CHOOSING_SEED + 50)
 JUDGING_GOALS = range(evaluation.JUDGING_SEED, evaluation.JUDGING_SEED + 1000)
 FLAGS = {"Push, SB3's own input": "--goal-scale=0", "Push, without HER": "--n-sampled-goal=0"}
 OTHERS = (*FLAGS, "Push, PPO with dense reward", "Push, TQC+HER")
-MINUTES = {"Push": 11, "PickAndPlace": 21}  # of a run: to say what is left, and for the others
+MINUTES = {"Push": 12, "PickAndPlace": 17}  # of a run: to say what is left, and for the others
 
 
 def make_model(method: str, seed: int) -> tuple[BaseAlgorithm, int]:
