@@ -13,5 +13,6 @@ for task in ("Reach", "Push", "Slide", "PickAndPlace", "Stack", "Flip"):
                 f"Panda{task}{joints}{dense}-v2",
                 entry_point="panda_rl.env:PandaEnv",
                 max_episode_steps=100 if task == "Stack" else 50,  # panda-gym's own
+                disable_env_checker=True,  # cubes spin faster than panda-gym's spaces say
                 kwargs={"task": task, "control_type": control_type, "reward_type": reward_type},
             )

@@ -234,6 +234,17 @@ def test_a_wrong_option_is_refused_and_nothing_has_changed(
     assert (after["observation"].tolist(), env.unwrapped.panda.task.goal.tolist()) == before
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_cube_that_spins_fast_is_no_warning(make: Callable[..., Any]) -> None:
+    env = make("PandaPush-v2")
+    env.reset(seed=0)
+    simulation = env.unwrapped.panda.sim
+    cube = simulation._bodies_idx["object"]
+    simulation.physics_client.resetBaseVelocity(cube, angularVelocity=(0, 0, 50))
+    observation, *_ = env.step(ZERO)
+    assert observation["observation"][-1] > 10  # where panda-gym's space ends
+
+
 # ------------------------------------------------------------------ actions
 
 
