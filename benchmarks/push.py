@@ -140,7 +140,7 @@ def draw(runs: dict[str, list[dict[str, Any]]]) -> None:
             )
     for axis, task in zip(axes, recipes.PUSH_RECIPES, strict=True):
         axis.set(title=task, xlabel="minutes")
-        axis.legend()
+        axis.legend(loc="lower right")
     figure.supylabel("goals reached")
     figure.savefig(cli.ROOT / "docs" / "push.png", dpi=110)
 
