@@ -49,7 +49,7 @@ class Evaluate(BaseCallback):
         total = self.config.total_timesteps
         self.bar = tqdm(total=total, initial=self.num_timesteps, disable=None, leave=False)
 
-    def _on_rollout_start(self) -> None:  # between updates
+    def _on_rollout_start(self) -> None:  # between two updates
         if self.num_timesteps >= self._next:
             self._evaluate()
             self._next = self.num_timesteps + self._gap
