@@ -10,7 +10,6 @@ each run; a benchmark that was interrupted goes on where it was.
 import dataclasses
 import math
 import statistics
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +18,6 @@ import torch
 import tyro
 from stable_baselines3 import PPO, HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -67,46 +65,33 @@ def make_model(method: str, config: Config) -> BaseAlgorithm:
     )
 
 
-class Snapshots(BaseCallback):
-    """Judges the policy every 1,024 steps, with the clock stopped, until it reaches all goals.
-
-    The clock is that of the processor, as other work on the machine would slow any other.
-    """
+class Snapshots(shared.Curve):
+    """Judges the policy every 1,024 steps, until it reaches all goals."""
 
     def __init__(self, control_type: str, goals: Sequence[int], stop: bool = True) -> None:
-        super().__init__()
+        super().__init__(SNAPSHOT_STEPS, first_steps=SNAPSHOT_STEPS)
         self.env = gym.make("PandaReach-v2", control_type=control_type)
         self.goals = goals
         self.stop = stop
         self.solved = False
-        self.curve: list[tuple[int, float, float]] = []  # steps, seconds, success rate
 
-    def _on_training_start(self) -> None:
-        self._next = SNAPSHOT_STEPS
-        self._start = time.process_time()
+    def success_rate(self) -> float:
+        # Twenty goals make the curve. The others are only played once all of these are reached.
+        reached = self._reached(self.goals[:20])
+        self.solved = all(reached) and all(self._reached(self.goals[20:]))
+        return statistics.fmean(reached)
 
-    def _on_rollout_start(self) -> None:  # the policy has just been updated
-        if self.num_timesteps >= self._next and not self.solved:
-            self._judge()
+    def _judge(self) -> None:
+        if not self.solved:
+            super()._judge()
 
     def _on_step(self) -> bool:
         return not (self.solved and self.stop)
 
     def _on_training_end(self) -> None:
-        if not self.solved:
-            self._judge()
+        super()._on_training_end()
         self.env.close()
-        self.result = {"solved": self.solved, "curve": self.curve}
-
-    def _judge(self) -> None:
-        stopped = time.process_time()
-        # Twenty goals make the curve. The others are only played once all of these are reached.
-        reached = self._reached(self.goals[:20])
-        self.solved = all(reached) and all(self._reached(self.goals[20:]))
-        seconds = round(stopped - self._start, 2)
-        self.curve.append((self.num_timesteps, seconds, statistics.fmean(reached)))
-        self._next = (self.num_timesteps // SNAPSHOT_STEPS + 1) * SNAPSHOT_STEPS
-        self._start += time.process_time() - stopped
+        self.result = {"solved": self.solved, "curve": self.points}
 
     def _reached(self, goals: Sequence[int]) -> list[bool]:
         return [evaluation.play(self, self.env, goal).success for goal in goals]

@@ -9,7 +9,6 @@ Results go to benchmarks/push.json after each run, so what was interrupted goes 
 """
 
 import statistics
-import time
 from typing import Any
 
 import gymnasium as gym
@@ -17,7 +16,6 @@ import torch
 import tyro
 from stable_baselines3 import PPO, HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
 import panda_push_train_agent as ours
@@ -57,37 +55,20 @@ def make_model(method: str, seed: int) -> tuple[BaseAlgorithm, int]:
     return ours.make_model(config, ours.make_env(config)), config.total_timesteps
 
 
-class Curve(BaseCallback):
-    """The success rate every 10,000 steps, with the clock stopped; ends when the time is over.
+class Curve(shared.Curve):
+    """The success rate every 10,000 steps; ends when the time is over."""
 
-    The clock is that of the processor, as other work on the machine would slow any other.
-    """
-
-    def __init__(self, env: gym.Env, seconds: float) -> None:
-        super().__init__()
+    def __init__(self, env: gym.Env, most_seconds: float) -> None:
+        super().__init__(GAP_STEPS, first_steps=0)
         self.env = env
-        self.seconds = seconds
-        self.points: list[tuple[int, float, float]] = []  # steps, seconds, success rate
+        self.most_seconds = most_seconds
 
-    def _on_training_start(self) -> None:
-        self._start = time.process_time()
-
-    def _on_rollout_start(self) -> None:  # the policy has just been updated
-        if self.num_timesteps >= GAP_STEPS * len(self.points):
-            self._judge()
+    def success_rate(self) -> float:
+        played = [evaluation.play(self.model, self.env, goal) for goal in CURVE_GOALS]
+        return statistics.fmean(episode.success for episode in played)
 
     def _on_step(self) -> bool:
-        return time.process_time() - self._start < self.seconds
-
-    def _on_training_end(self) -> None:
-        self._judge()
-
-    def _judge(self) -> None:
-        stopped = time.process_time()
-        played = [evaluation.play(self.model, self.env, goal) for goal in CURVE_GOALS]
-        success = statistics.fmean(episode.success for episode in played)
-        self.points.append((self.num_timesteps, round(stopped - self._start, 1), success))
-        self._start += time.process_time() - stopped
+        return self.seconds() < self.most_seconds
 
 
 def run(method: str, seed: int) -> dict[str, Any]:
@@ -129,15 +110,12 @@ def draw(runs: dict[str, list[dict[str, Any]]]) -> None:
     plt = shared.need("matplotlib.pyplot")
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
     for number, (method, group) in enumerate(runs.items()):
+        axis = axes[int(method == "PickAndPlace")]
+        name = "this recipe" if method in recipes.PUSH_RECIPES else method.removeprefix("Push, ")
         for run in group:
             _, seconds, rates = zip(*run["curve"], strict=True)
-            name = (
-                "this recipe" if method in recipes.PUSH_RECIPES else method.removeprefix("Push, ")
-            )
             label = name if run is group[0] else None
-            axes[int(method == "PickAndPlace")].plot(
-                [s / 60 for s in seconds], rates, f"C{number}", alpha=0.7, label=label
-            )
+            axis.plot([s / 60 for s in seconds], rates, f"C{number}", alpha=0.7, label=label)
     for axis, task in zip(axes, recipes.PUSH_RECIPES, strict=True):
         axis.set(title=task, xlabel="minutes")
         axis.legend(loc="lower right")

@@ -1,13 +1,16 @@
-"""What the benchmarks share: how agents are judged, tables in Markdown, the machine's name."""
+"""What the benchmarks share: curves, how agents are judged, tables, the machine's name."""
 
 import importlib
 import json
 import platform
 import re
+import time
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
 
 from panda_rl import cli, evaluation
 
@@ -21,6 +24,45 @@ CELLS = {
     "mean change of action": "{mean_action_change:.3f}",
 }
 JUDGED = " | ".join(CELLS)
+
+
+class Curve(BaseCallback):
+    """The success rate every ``gap_steps``, and at the end, with the clock stopped.
+
+    The clock is that of the processor, as other work on the machine would slow any other.
+    """
+
+    def __init__(self, gap_steps: int, first_steps: int) -> None:
+        super().__init__()
+        self.gap_steps = gap_steps
+        self.points: list[tuple[int, float, float]] = []  # steps, seconds, success rate
+        self._next = first_steps
+
+    def success_rate(self) -> float:
+        raise NotImplementedError
+
+    def seconds(self) -> float:
+        """Of training so far."""
+        return time.process_time() - self._start
+
+    def _on_training_start(self) -> None:
+        self._start = time.process_time()
+
+    def _on_rollout_start(self) -> None:  # the policy has just been updated
+        if self.num_timesteps >= self._next:
+            self._judge()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        self._judge()
+
+    def _judge(self) -> None:
+        seconds = self.seconds()
+        self.points.append((self.num_timesteps, round(seconds, 2), self.success_rate()))
+        self._next = (self.num_timesteps // self.gap_steps + 1) * self.gap_steps
+        self._start = time.process_time() - seconds
 
 
 def judged(episodes: Sequence[evaluation.Episode]) -> str:
