@@ -183,6 +183,14 @@ def read(path: Path) -> SavedAgent:
         ) from error
 
 
+def read_reach(path: Path) -> SavedAgent:
+    """``read``, where only an agent for Reach will do. Raises UsageError for another task's."""
+    agent = read(path)
+    if agent.config["task"] != "Reach":
+        raise UsageError(f"{agent.path} is for {agent.config['task']}, not for Reach")
+    return agent
+
+
 def judge(path: Path, seed: int, seconds: float) -> None:
     """Print how good the agent at ``path`` is on the goals for judging, and how to watch it."""
     print(f"Judging it on {len(evaluation.JUDGING_GOALS)} other goals", flush=True)

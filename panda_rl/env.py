@@ -83,8 +83,8 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
     ) -> tuple[Observation, dict[str, Any]]:
         """Start from the neutral pose with a new goal. ``seed`` fixes all later goals, too.
 
-        ``options={"goal": goal}`` sets this episode's goal, finite and of ``desired_goal``'s shape;
-        anything else is a ValueError.
+        ``options={"goal": goal}`` sets this episode's goal. Raises ValueError unless it is finite
+        and of ``desired_goal``'s shape, and KeyError for options without it.
         """
         if options:  # checked first: after an error, the episode is as it was
             goal = _finite(options["goal"], self.panda.task.get_goal().shape)

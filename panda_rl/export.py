@@ -86,9 +86,7 @@ def export(agent: tyro.conf.Positional[Path], path: tyro.conf.Positional[Path]) 
     """
     if path.suffix != ".onnx":
         raise cli.UsageError(f"{path} must end in .onnx")
-    saved = agents.read(agent)
-    if saved.config["task"] != "Reach":
-        raise cli.UsageError(f"{saved.path} is for {saved.config['task']}, not for Reach")
+    saved = agents.read_reach(agent)
     export_onnx(saved, path)
     print(f"Wrote {path} ({path.stat().st_size / 1e3:.0f} kB), the policy of {saved.path.name}.")
 

@@ -176,9 +176,7 @@ def parse(words: Sequence[str] | None = None) -> Config:
     given, _ = tyro.cli(Variant, args=words, return_unknown_args=True, add_help=False)
     if not given.resume:
         return tyro.cli(Config, args=words, default=RECIPES[given.control_type, given.reward_type])
-    agent = agents.read(given.resume)
-    if agent.config["task"] != "Reach":
-        raise UsageError(f"{agent.path} is for {agent.config['task']}, not for Reach")
+    agent = agents.read_reach(given.resume)
     # Its numbers are parsed as if they had been typed, and so checked in the same way.
     numbers = {"reward_type": given.reward_type} | agent.config
     names = [name for name in Config().saved() if name in numbers and name != "net_arch"]

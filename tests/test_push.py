@@ -64,20 +64,10 @@ def test_a_cubes_agent_trains_plays_and_loads_elsewhere(call: Run, tmp_path: Pat
 
 
 def test_same_seed_same_agent_and_flags_reach_it(call: Run, tmp_path: Path) -> None:
-    more = ("--gamma", 0.8, "--tau", 0.1, "--n-sampled-goal", 2, "--n-critics", 3)
+    more: tuple = ("--gamma", 0.8, "--tau", 0.1, "--n-sampled-goal", 2, "--n-critics", 3)
+    more += ("--goal-scale", 0, "--total-timesteps", 400)
     for seed, name in ((3, "a"), (3, "b"), (4, "c")):
-        words = (
-            *SMALL,
-            *more,
-            "--goal-scale",
-            0,
-            "--total-timesteps",
-            400,
-            "--seed",
-            seed,
-            "--name",
-            name,
-        )
+        words = (*SMALL, *more, "--seed", seed, "--name", name)
         assert_fine(call(TRAIN, *words))
     a, b, c = (tmp_path / "agents" / f"{name}.zip" for name in "abc")
     assert weights(a) == weights(b) != weights(c)
