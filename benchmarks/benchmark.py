@@ -34,8 +34,6 @@ METHODS = {  # the rewards it is for, seeds, the step at which a run is given up
 VARIANTS = {" ".join(variant): recipe for variant, recipe in RECIPES.items()}
 SNAPSHOT_STEPS = 1024
 
-Groups = dict[tuple[str, str], list[dict[str, Any]]]  # results by variant and method
-
 
 def make_model(method: str, config: Config) -> BaseAlgorithm:
     if method == "this recipe":
@@ -111,7 +109,7 @@ def run(method: str, variant: str, seed: int) -> dict[str, Any]:
     model.learn(METHODS[method][2] or recipe.total_timesteps, callback=snapshots)
     assert model.env
     model.env.close()
-    return {"method": method, "variant": variant, "seed": seed, **snapshots.result}
+    return snapshots.result
 
 
 def median(runs: list[dict[str, Any]], x: int) -> float:
@@ -119,7 +117,7 @@ def median(runs: list[dict[str, Any]], x: int) -> float:
     return statistics.median(run["curve"][-1][x] if run["solved"] else math.inf for run in runs)
 
 
-def table(groups: Groups) -> str:
+def table(groups: shared.Groups) -> str:
     rows = []
     for (variant, method), runs in groups.items():
         solved = sum(run["solved"] for run in runs)
@@ -139,7 +137,7 @@ def table(groups: Groups) -> str:
     )
 
 
-def draw(groups: Groups) -> None:
+def draw(groups: shared.Groups) -> None:
     """docs/benchmark.png: the success of each run against seconds and against steps."""
     plt = shared.need("matplotlib.pyplot")
     figure, axes = plt.subplots(
@@ -171,25 +169,14 @@ def benchmark(seeds: int = 10) -> None:
     for module in ("matplotlib", "sb3_contrib"):
         shared.need(module)  # now, not in an hour
     torch.set_num_threads(1)
-    file = cli.ROOT / "benchmarks" / "results.json"
-    results = shared.results(file)
-    done = [(run["method"], run["variant"], run["seed"]) for run in results]
-    left = [
-        (method, variant, seed)
+    minutes = {
+        (method, variant, seed): each
         for seed in range(seeds)
         for variant, recipe in VARIANTS.items()
-        for method, (rewards, most, _, _) in METHODS.items()
-        if seed < most and recipe.reward_type in rewards and (method, variant, seed) not in done
-    ]
-    hours = sum(METHODS[method][3] for method, _, _ in left) / 60
-    print(f"{len(left)} runs are left: about {hours:.1f} hours", flush=True)
-    for method, variant, seed in left:
-        print(f"{variant}, {method}, seed {seed}", flush=True)
-        results.append(run(method, variant, seed))
-        shared.keep(file, results)
-    groups: Groups = {}
-    for result in sorted(results, key=lambda result: list(VARIANTS).index(result["variant"])):
-        groups.setdefault((result["variant"], result["method"]), []).append(result)
+        for method, (rewards, most, _, each) in METHODS.items()
+        if seed < most and recipe.reward_type in rewards
+    }
+    groups = shared.complete(cli.ROOT / "benchmarks" / "results.json", minutes, run)
     draw(groups)
     shared.insert("README.md", "benchmark", table(groups))
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import gymnasium as gym
 import tyro
@@ -39,10 +40,16 @@ def simulation() -> None:
 
 
 def asleep(env: gym.Env, step_seconds: float) -> gym.Env:
-    """``env`` with steps that sleep instead of simulating."""
-    panda = env.get_wrapper_attr("panda")
-    observation, sleep = panda.reset(), time.sleep
-    panda.step = lambda action: (observation, sleep(step_seconds))  # type: ignore[func-returns-value]
+    """``env`` with steps that sleep instead of simulating, and resets that take no time."""
+    task: Any = env.unwrapped
+    observation, info = task.reset()
+
+    def step(action: object) -> tuple:
+        time.sleep(step_seconds)
+        return observation, 0.0, False, False, info
+
+    task.step = step
+    task.reset = lambda **kwargs: (observation, info)
     return env
 
 

@@ -5,7 +5,6 @@ train on Push, three seeds each, for as many minutes as the recipe takes. A run 
 Results go to benchmarks/push.json after each run, so what was interrupted goes on where it was.
 
     python -m benchmarks.push
-    python -m benchmarks.push --only PickAndPlace    # beside another, on a core of its own
 """
 
 import statistics
@@ -22,21 +21,21 @@ import panda_push_train_agent as ours
 from benchmarks import shared
 from panda_rl import cli, evaluation, recipes
 
-FILE = cli.ROOT / "benchmarks" / "push.json"
 GAP_STEPS = 10_000
 CURVE_GOALS = range(evaluation.CHOOSING_SEED, evaluation.CHOOSING_SEED + 50)
 JUDGING_GOALS = range(evaluation.JUDGING_SEED, evaluation.JUDGING_SEED + 1000)
-FLAGS = {"Push, SB3's own input": "--goal-scale=0", "Push, without HER": "--n-sampled-goal=0"}
-OTHERS = (*FLAGS, "Push, PPO with dense reward", "Push, TQC+HER")
-MINUTES = {"Push": 12, "PickAndPlace": 17}  # of a run: to say what is left, and for the others
+OURS = "this recipe"
+FLAGS = {OURS: (), "SB3's own input": ("--goal-scale=0",), "without HER": ("--n-sampled-goal=0",)}
+METHODS = (*FLAGS, "PPO with dense reward", "TQC+HER")
+MINUTES = {"Push": 12, "PickAndPlace": 17}  # of a run: to say what is left, and for other methods
 
 
-def make_model(method: str, seed: int) -> tuple[BaseAlgorithm, int]:
+def make_model(method: str, task: str, seed: int) -> tuple[BaseAlgorithm, int]:
     """A new model, and the steps it will learn."""
-    if method == "Push, PPO with dense reward":  # Stable-Baselines3's defaults
+    if method == "PPO with dense reward":  # Stable-Baselines3's defaults
         env = make_vec_env("PandaPushDense-v2", 8, seed=seed)
         return PPO("MultiInputPolicy", env, seed=seed, device="cpu"), 10**9
-    if method == "Push, TQC+HER":  # RL Baselines3 Zoo's settings for PandaPush
+    if method == "TQC+HER":  # RL Baselines3 Zoo's settings for PandaPush
         return shared.need("sb3_contrib").TQC(
             "MultiInputPolicy",
             make_vec_env("PandaPush-v2", seed=seed),
@@ -49,9 +48,7 @@ def make_model(method: str, seed: int) -> tuple[BaseAlgorithm, int]:
             seed=seed,
             device="cpu",
         ), 10**9
-    task, flag = method.split(",")[0], FLAGS.get(method)
-    words = [f"--task={task}", f"--seed={seed}", *([flag] if flag else [])]
-    config = recipes.parse_push(words)
+    config = recipes.parse_push((f"--task={task}", f"--seed={seed}", *FLAGS[method]))
     return ours.make_model(config, ours.make_env(config)), config.total_timesteps
 
 
@@ -71,30 +68,30 @@ class Curve(shared.Curve):
         return self.seconds() < self.most_seconds
 
 
-def run(method: str, seed: int) -> dict[str, Any]:
+def run(method: str, task: str, seed: int) -> dict[str, Any]:
     """Train once. The recipes' agents are judged, too."""
-    env = gym.make(f"Panda{method.split(',')[0]}-v2")
-    is_recipe = method in recipes.PUSH_RECIPES
-    model, steps = make_model(method, seed)
-    curve = Curve(env, float("inf") if is_recipe else 60 * MINUTES["Push"])
+    env = gym.make(f"Panda{task}-v2")
+    model, steps = make_model(method, task, seed)
+    curve = Curve(env, float("inf") if method == OURS else 60 * MINUTES[task])
     model.learn(steps, callback=curve)
-    goals = JUDGING_GOALS if is_recipe else ()
+    goals = JUDGING_GOALS if method == OURS else ()
     success = [evaluation.play(model, env, goal).success for goal in goals]
     assert model.env
     model.env.close()
     env.close()
-    return {"method": method, "seed": seed, "curve": curve.points, "success": success}
+    return {"curve": curve.points, "success": success}
 
 
-def table(runs: dict[str, list[dict[str, Any]]]) -> str:
+def table(groups: shared.Groups) -> str:
     rows = []
-    for method in recipes.PUSH_RECIPES:
-        steps, seconds, _ = zip(*(run["curve"][-1] for run in runs[method]), strict=True)
-        success = [statistics.fmean(run["success"]) for run in runs[method]]
+    for task in recipes.PUSH_RECIPES:
+        runs = groups[task, OURS]
+        steps, seconds, _ = zip(*(run["curve"][-1] for run in runs), strict=True)
+        success = [statistics.fmean(run["success"]) for run in runs]
         each = " ".join(f"{rate:.1%}" for rate in success)
         mean, minutes = statistics.fmean(success), [s / 60 for s in seconds]
         rows.append(
-            f"{method} | {steps[0]:,} | {min(minutes):.1f} to {max(minutes):.1f} "
+            f"{task} | {steps[0]:,} | {min(minutes):.1f} to {max(minutes):.1f} "
             f"| {each} | {mean:.1%}"
         )
     columns = "task | steps | minutes | success of each seed | mean"
@@ -105,53 +102,42 @@ def table(runs: dict[str, list[dict[str, Any]]]) -> str:
     )
 
 
-def draw(runs: dict[str, list[dict[str, Any]]]) -> None:
+def draw(groups: shared.Groups) -> None:
     """docs/push.png: the success of each run against minutes."""
     plt = shared.need("matplotlib.pyplot")
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
-    for number, (method, group) in enumerate(runs.items()):
-        axis = axes[int(method == "PickAndPlace")]
-        name = "this recipe" if method in recipes.PUSH_RECIPES else method.removeprefix("Push, ")
-        for run in group:
+    axis_of = dict(zip(recipes.PUSH_RECIPES, axes, strict=True))
+    for (task, method), runs in groups.items():
+        for run in runs:
             _, seconds, rates = zip(*run["curve"], strict=True)
-            label = name if run is group[0] else None
-            axis.plot([s / 60 for s in seconds], rates, f"C{number}", alpha=0.7, label=label)
-    for axis, task in zip(axes, recipes.PUSH_RECIPES, strict=True):
+            minutes = [s / 60 for s in seconds]
+            label = method if run is runs[0] else None
+            axis_of[task].plot(minutes, rates, f"C{METHODS.index(method)}", alpha=0.7, label=label)
+    for task, axis in axis_of.items():
         axis.set(title=task, xlabel="minutes")
         axis.legend(loc="lower right")
     figure.supylabel("goals reached")
     figure.savefig(cli.ROOT / "docs" / "push.png", dpi=110)
 
 
-def push(seeds: int = 5, other_seeds: int = 3, only: str | None = None) -> None:
+def push(seeds: int = 5, other_seeds: int = 3) -> None:
     """Train, and write the README's table and the picture of benchmarks/README.md.
 
     Args:
         seeds: runs of each recipe.
-        other_seeds: runs of each other way.
-        only: train with this one, and write neither.
+        other_seeds: runs of each other method.
     """
     for module in ("matplotlib", "sb3_contrib"):
         shared.need(module)  # now, not in an hour
     torch.set_num_threads(1)
-    wanted = [(method, seed) for method in recipes.PUSH_RECIPES for seed in range(seeds)]
-    wanted += [(method, seed) for seed in range(other_seeds) for method in OTHERS]
-    done = {(result["method"], result["seed"]) for result in shared.results(FILE)}
-    left = [pair for pair in wanted if pair not in done and only in (None, pair[0])]
-    hours = sum(MINUTES.get(method, MINUTES["Push"]) for method, _ in left) / 60
-    print(f"{len(left)} runs are left: about {hours:.1f} hours", flush=True)
-    for method, seed in left:
-        print(f"{method}, seed {seed}", flush=True)
-        result = run(method, seed)
-        # Read again: another process may have added its runs.
-        shared.keep(FILE, [*shared.results(FILE), result])
-    if not only:
-        runs = {
-            method: [result for result in shared.results(FILE) if result["method"] == method]
-            for method in (*recipes.PUSH_RECIPES, *OTHERS)
-        }
-        draw(runs)
-        shared.insert("README.md", "push", table(runs))
+    minutes = {(OURS, task, seed): each for task, each in MINUTES.items() for seed in range(seeds)}
+    others = [method for method in METHODS if method != OURS]
+    minutes |= {
+        (method, "Push", seed): MINUTES["Push"] for seed in range(other_seeds) for method in others
+    }
+    groups = shared.complete(cli.ROOT / "benchmarks" / "push.json", minutes, run)
+    draw(groups)
+    shared.insert("README.md", "push", table(groups))
 
 
 if __name__ == "__main__":

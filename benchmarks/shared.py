@@ -5,7 +5,7 @@ import json
 import platform
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ CELLS = {
     "mean change of action": "{mean_action_change:.3f}",
 }
 JUDGED = " | ".join(CELLS)
+
+Groups = dict[tuple[str, str], list[dict[str, Any]]]  # runs by their variant and method
 
 
 class Curve(BaseCallback):
@@ -88,15 +90,30 @@ def insert(page: str, name: str, text: str) -> None:
     (cli.ROOT / page).write_text(after, "utf-8")
 
 
-def results(file: Path) -> list[dict[str, Any]]:
-    """The runs that ``keep`` wrote to ``file``."""
-    return json.loads(file.read_text()) if file.exists() else []
+def complete(
+    file: Path, minutes: Mapping[tuple[str, str, int], float], run: Callable[..., dict[str, Any]]
+) -> Groups:
+    """Run what ``file`` lacks, and write each result as it ends. Returns all results of the file.
 
-
-def keep(file: Path, runs: list[dict[str, Any]]) -> None:
-    """Write ``runs`` to ``file``, a line each, whole or not at all. Each begins with its method."""
-    with cli.replacing(file) as temporary:
-        temporary.write_text(json.dumps(runs).replace('{"method"', '\n{"method"'))
+    Args:
+        file: JSON, a line for each run.
+        minutes: of each run, by its method, variant and seed.
+        run: trains, given these three.
+    """
+    runs = json.loads(file.read_text()) if file.exists() else []
+    names = ("method", "variant", "seed")
+    done = {tuple(result[name] for name in names) for result in runs}
+    left = [key for key in minutes if key not in done]
+    print(f"{len(left)} runs are left: about {sum(minutes[key] for key in left) / 60:.1f} hours")
+    for key in left:
+        print(*key, sep=", ", flush=True)
+        runs.append(dict(zip(names, key, strict=True)) | run(*key))
+        with cli.replacing(file) as temporary:
+            temporary.write_text(json.dumps(runs).replace('{"method"', '\n{"method"'))
+    groups: Groups = {(variant, method): [] for method, variant, _ in minutes}
+    for result in runs:
+        groups.setdefault((result["variant"], result["method"]), []).append(result)
+    return groups
 
 
 def machine() -> str:

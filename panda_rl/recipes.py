@@ -34,7 +34,8 @@ class Run:
     def check(self, *ranges: tuple[str, float, float]) -> None:
         """Raises ValueError for a number outside its range, or a name that is a path.
 
-        Each of ``ranges`` has the names of numbers, the lowest and the highest value.
+        Each of ``ranges`` has the names of numbers, the lowest and the highest value. A number may
+        also be None.
         """
         # Training never gets a held-out goal.
         seeds = ("seed", 0, CHOOSING_SEED - self.n_envs)
@@ -42,7 +43,7 @@ class Run:
             for name in names.split():
                 given = getattr(self, name)
                 for value in given if isinstance(given, tuple) else (given,):
-                    if not low <= value <= high:
+                    if value is not None and not low <= value <= high:
                         raise ValueError(f"{name} is {given}, not from {low} to {high}")
         if self.wandb and not importlib.util.find_spec("wandb"):
             raise ValueError("wandb is not installed: pip install wandb")
@@ -236,8 +237,7 @@ class PushConfig(Run, PushTask):
             ("batch_size", 2, math.inf),
             ("n_sampled_goal learning_rate goal_scale", 0, math.inf),
             # HER needs one whole episode in each environment.
-            ("learning_starts", 50 * self.n_envs, math.inf),
-            ("buffer_size" if self.buffer_size else "", 50 * self.n_envs, math.inf),
+            ("learning_starts buffer_size", 50 * self.n_envs, math.inf),
             ("gamma tau held around", 0, 1),
             ("ent_coef", 1e-9, math.inf),
         )

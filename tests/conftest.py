@@ -46,6 +46,14 @@ def clone(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def hasty(clone: Path) -> None:
+    """The clone's scripts judge on four goals, which saves five seconds each."""
+    evaluation = clone / "panda_rl" / "evaluation.py"
+    before, after = evaluation.read_text().split("JUDGING_SEED + 100")
+    evaluation.write_text(f"{before}JUDGING_SEED + 4{after}")
+
+
+@pytest.fixture
 def run(clone: Path, tmp_path: Path) -> Run:
     """Run one of the clone's scripts from a folder that is not the clone."""
     elsewhere = tmp_path / "elsewhere"

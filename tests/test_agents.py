@@ -80,7 +80,7 @@ def assert_refused(call: Run, tmp_path: Path) -> Callable[..., None]:
 
 
 def test_nothing_in_a_strangers_zip_is_run(
-    run: Run, tmp_path: Path, assert_refused: Callable[..., None]
+    call: Run, tmp_path: Path, assert_refused: Callable[..., None]
 ) -> None:
     proof = tmp_path / "was run"
     code = pickle.dumps(Bomb(proof))
@@ -92,7 +92,7 @@ def test_nothing_in_a_strangers_zip_is_run(
     proof.unlink()
 
     # In the settings it is ignored.
-    assert_fine(run(TEST, in_data, "--no-render", "--episodes", 1))
+    assert_fine(call(TEST, in_data, "--no-render", "--episodes", 1))
 
     # In a member with numbers, as PyTorch's zip or as a bare pickle: refused.
     for number, contents in enumerate((saved({"log_std": Bomb(proof)}), code)):

@@ -43,8 +43,11 @@ def test_a_wrong_flag_or_number_is_named_and_nothing_is_started(
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_reads_well_at_80_columns(script: str, run: Run) -> None:
-    result = run(script, "--help")
+def test_help_reads_well_at_80_columns(
+    script: str, call: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    result = call(script, "--help")
     assert_fine(result)
     lines = result.stdout.splitlines()[1:]  # the first has the path of the script
     assert not [line for line in lines if len(line) > 80]

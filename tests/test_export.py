@@ -19,7 +19,7 @@ from stable_baselines3 import PPO
 from benchmarks.ship import SHIPPED as AGENTS
 from docs.measure_robot import LOOP, MAX_SPEED, NO_LIMIT, Loop, move
 from panda_rl import agents, export
-from tests.conftest import ROOT, SHIPPED, VARIANTS, assert_one_line
+from tests.conftest import ROOT, SHIPPED, VARIANTS, Run, assert_fine, assert_one_line
 
 PAGE = (ROOT / "docs" / "ROBOT.md").read_text()
 HAND, STILL, GOAL = "0.04 0 0.2", "0 0 0", "0.1 0.1 0.1"
@@ -220,33 +220,29 @@ def test_the_aim_stays_in_the_workspace(exported: Callable[..., Path]) -> None:
     assert (aims <= np.array((0.2, 0.2, 0.35)) + 1e-6).all()
 
 
-def run_export(clone: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "panda_rl.export", *map(str, words)]
-    return subprocess.run(command, cwd=clone, capture_output=True, text=True, timeout=600)
-
-
 def test_the_command_writes_one_line_and_one_file(clone: Path, tmp_path: Path) -> None:
     path = tmp_path / "agent.onnx"
     path.write_text("before")
-    result = run_export(clone, SHIPPED, path)
-    assert (result.returncode, result.stderr) == (0, "")
+    command = [sys.executable, "-m", "panda_rl.export", SHIPPED, path]
+    result = subprocess.run(command, cwd=clone, capture_output=True, text=True, timeout=600)
+    assert_fine(result)
     (line,) = result.stdout.splitlines()
     assert str(path) in line and SHIPPED.name in line
     onnx.checker.check_model(onnx.load(path))
     assert not list(tmp_path.glob(".unfinished*"))
 
 
-def test_a_mistake_is_one_line_and_costs_nothing(clone: Path, tmp_path: Path) -> None:
+def test_a_mistake_is_one_line_and_costs_nothing(call: Run, tmp_path: Path) -> None:
     copy, path = tmp_path / "agent.zip", tmp_path / "agent.onnx"
     copy.write_bytes(SHIPPED.read_bytes())
     path.write_text("before")
-    assert_one_line(run_export(clone, copy, copy), str(copy), "must end in .onnx")
+    assert_one_line(call("panda_rl/export.py", copy, copy), str(copy), "must end in .onnx")
     model = PPO("MultiInputPolicy", gym.make("PandaReach-v2"))
     policy: Any = model.policy
     with torch.no_grad():
         policy.action_net.weight.fill_(float("nan"))
     model.save(tmp_path / "broken.zip")
-    assert_one_line(run_export(clone, tmp_path / "broken.zip", path), "not finite")
+    assert_one_line(call("panda_rl/export.py", tmp_path / "broken.zip", path), "not finite")
     assert copy.read_bytes() == SHIPPED.read_bytes()
     assert path.read_text() == "before"
     assert not list(tmp_path.glob(".unfinished*"))

@@ -66,6 +66,7 @@ def all_end(process: subprocess.Popen[str]) -> Iterator[list[psutil.Process]]:
     )
 
 
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize(
     ("number", "processes"),
     [(signal.SIGINT, "--no-subprocesses"), (signal.SIGTERM, "--subprocesses")],

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from panda_rl import evaluation
-from tests.conftest import ROOT, assert_one_line
+from tests.conftest import ROOT, Run, assert_one_line
 
 
 @pytest.fixture
@@ -100,18 +100,17 @@ def test_what_is_missing_is_one_line(module: str, checkout: Path, tmp_path: Path
     for package in ("ray", "matplotlib", "sb3_contrib"):
         (tmp_path / f"{package}.py").write_text("raise ImportError('not installed')")
     env = os.environ | {"PYTHONPATH": str(tmp_path)}
-    end(start(checkout, module, "--help", env=env))
     process = start(checkout, module, env=env)
     output, errors = process.communicate(timeout=600)
     result = subprocess.CompletedProcess(process.args, process.returncode, output, errors)
     assert_one_line(result, "pip install -r requirements-dev.txt")
 
 
-def test_a_mistake_gets_tyros_words(checkout: Path) -> None:
+def test_a_mistake_gets_tyros_words(call: Run) -> None:
     for words, said in (
         (("--changes", "gama=0.9"), "--gama"),
         (("--changes", "gamma=2"), "gamma is 2"),
         (("--variants", "foot_dense"), "foot"),
     ):
-        output, errors = end(start(checkout, "study", *words), code=2)
-        assert said in errors + output
+        result = call("benchmarks/study.py", *words)
+        assert result.returncode == 2 and said in result.stderr

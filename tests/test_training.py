@@ -91,6 +91,7 @@ def test_each_variant_trains_and_plays(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("hasty")
 def test_same_seed_same_agent_also_at_the_same_moment_and_in_processes(clone: Path) -> None:
     """To the bit; and each run has a name of its own."""
 

@@ -10,6 +10,7 @@ from tests.conftest import Run
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("hasty")
 def test_offline_it_keeps_the_curves_and_the_config(run: Run, clone: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
     environment["HOME"] = str(clone.parent)  # without anybody's login

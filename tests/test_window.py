@@ -23,6 +23,7 @@ from panda_rl.cli import UsageError
 from tests import screens
 from tests.conftest import (
     RUN,
+    SHIPPED,
     Run,
     assert_one_line,
     eventually,
@@ -34,7 +35,7 @@ from tests.conftest import (
 pytestmark = pytest.mark.slow
 SCRIPTS = {
     "random": ["--episodes", "1000"],
-    "test": ["--episodes", "1000"],
+    "test": [SHIPPED, "--episodes", "1000"],
     "train": ["--render", "--total-timesteps", "100000", "--n-envs", "2", "--no-subprocesses"],
 }
 
@@ -110,8 +111,9 @@ def test_the_window_shows_the_cubes_where_they_are(x: Xlib.display.Display, task
     env.close()
 
 
-@pytest.mark.parametrize("end", ["close", "ctrl-c"])
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    ("script", "end"), [*((script, "close") for script in SCRIPTS), ("train", "ctrl-c")]
+)
 def test_scripts_open_a_window_and_end_with_it(
     x: Xlib.display.Display, clone: Path, script: str, end: str
 ) -> None:
@@ -181,9 +183,11 @@ def mute() -> Iterator[str]:
 
 @linux_only
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_window_that_can_not_open_is_one_line(script: str, run: Run) -> None:
-    env = os.environ | {"DISPLAY": ":99"}
-    result = run(f"panda_reach_{script}_agent.py", "--render", env=env, timeout=60)
+def test_a_window_that_can_not_open_is_one_line(
+    script: str, call: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISPLAY", ":99")
+    result = call(f"panda_reach_{script}_agent.py", *SCRIPTS[script], "--render")
     assert_one_line(result, "window", ":99", "--no-render")
 
 
