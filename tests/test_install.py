@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.conftest import ROOT
 
@@ -75,3 +76,11 @@ def test_the_wheel_in_the_repository_is_a_name_and_no_code() -> None:
         "Requires-Python: >=3.10",
         "Requires-Dist: pybullet-arm64==3.2.8",
     ]
+
+
+@pytest.mark.parametrize("python", ["3.9", "3.10", "3.11", "3.12", "3.13", "3.14"])
+def test_pip_stops_with_a_word_on_other_pythons(python: str) -> None:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    (line,) = (line for line in lines if "this-needs-Python-3.10-to-3.13" in line)
+    marker = Requirement(line).marker
+    assert marker and marker.evaluate({"python_version": python}) == (python in ("3.9", "3.14"))

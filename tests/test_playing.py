@@ -90,18 +90,6 @@ def recording(tmp_path: Path, request: pytest.FixtureRequest) -> Recording:
     return recording
 
 
-@pytest.mark.parametrize("recording", ["gif", "mp4"], indirect=True)
-def test_a_recording_leaves_the_users_files_alone(tmp_path: Path, recording: Recording) -> None:
-    suffix = recording.path.suffix
-    names = (f".x.tmp{suffix}", f"x.tmp{suffix}", f".x{suffix}.tmp", f".x{suffix}")
-    for name in names:
-        (tmp_path / name).write_text("mine")
-    recording.save()
-    assert recording.path.stat().st_size > 0
-    assert [(tmp_path / name).read_text() for name in names] == ["mine"] * 4
-    assert len(list(tmp_path.iterdir())) == 5
-
-
 @linux_only
 @pytest.mark.parametrize("recording", ["gif", "mp4"], indirect=True)
 def test_a_film_that_finds_no_room_leaves_the_one_that_was_there(recording: Recording) -> None:

@@ -1,5 +1,6 @@
 """What the README and the other pages say, done as they say."""
 
+import inspect
 import os
 import re
 import shlex
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import gymnasium as gym
 import pytest
+from stable_baselines3 import PPO
 
-import panda_rl  # noqa: F401  registers PandaReach-v2
+from panda_rl.recipes import RECIPES
 from tests.conftest import ROOT, Run, assert_fine, assert_one_line
 
 README = (ROOT / "README.md").read_text()
@@ -100,3 +102,26 @@ def test_pictures_name_the_packages_that_are_missing() -> None:
     env = os.environ | {"PATH": ""}
     result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert_one_line(result, "apt install xvfb chromium chromium-driver")
+
+
+def test_the_readme_has_the_recipes_numbers() -> None:
+    """The table "The recipe", compared with RECIPES and with PPO's own defaults."""
+    text = (ROOT / "README.md").read_text().split("## The recipe")[1].split("## ")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    (header,) = (row for row in rows if row[:1] == ["number"])
+    variants = [tuple(name.split()) for name in header[1:5]]
+    numbers = {row[0].strip("`"): row[1:6] for row in rows if row[:1] and row[0].startswith("`")}
+    assert variants == list(RECIPES)
+    defaults = {name: p.default for name, p in inspect.signature(PPO).parameters.items()}
+    defaults |= {"n_envs": 1, "log_std_init": 0, "adam_beta2": 0.999}
+    for name, (*shown, default) in numbers.items():
+        assert [float(n) for n in shown] == [getattr(c, name) for c in RECIPES.values()]
+        if default != "-":
+            assert float(default) == defaults[name], name
+    different = {
+        name
+        for config in RECIPES.values()
+        for name in defaults.keys() & vars(config).keys()
+        if getattr(config, name) != defaults[name] and name != "seed"
+    }
+    assert different <= numbers.keys()  # none is left out
