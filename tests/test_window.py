@@ -33,7 +33,7 @@ from tests.conftest import (
 )
 
 pytestmark = pytest.mark.slow
-SCRIPTS = {
+SCRIPTS: dict[str, list[Any]] = {
     "random": ["--episodes", "1000"],
     "test": [SHIPPED, "--episodes", "1000"],
     "train": ["--render", "--total-timesteps", "100000", "--n-envs", "2", "--no-subprocesses"],
