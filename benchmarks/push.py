@@ -27,7 +27,7 @@ JUDGING_GOALS = range(evaluation.JUDGING_SEED, evaluation.JUDGING_SEED + 1000)
 OURS = "this recipe"
 FLAGS = {OURS: (), "SB3's own input": ("--goal-scale=0",), "without HER": ("--n-sampled-goal=0",)}
 METHODS = (*FLAGS, "PPO with dense reward", "TQC+HER")
-MINUTES = {"Push": 12, "PickAndPlace": 17}  # of a run: to say what is left, and for other methods
+MINUTES = {"Push": 10, "PickAndPlace": 17}  # of a run: to say what is left, and for other methods
 
 
 def make_model(method: str, task: str, seed: int) -> tuple[BaseAlgorithm, int]:

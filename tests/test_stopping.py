@@ -107,7 +107,7 @@ def test_a_stopped_run_is_saved_and_goes_on_by_the_command_it_prints(
 
 def test_ctrl_c_saves_a_cubes_agent_too(clone: Path) -> None:
     process = start(clone, script="push_train")
-    wait_for_line(process, "2,048/148,000 steps")
+    wait_for_line(process, " 2,048/")
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=60)
