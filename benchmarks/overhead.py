@@ -46,10 +46,10 @@ def asleep(env: gym.Env, step_seconds: float) -> gym.Env:
 
     def step(action: object) -> tuple:
         time.sleep(step_seconds)
-        return observation, 0.0, False, False, info
+        return observation, 0.0, False, False, dict(info)
 
     task.step = step
-    task.reset = lambda **kwargs: (observation, info)
+    task.reset = lambda **kwargs: (observation, dict(info))
     return env
 
 
@@ -57,7 +57,9 @@ def learning(kind: type[DummyVecEnv] | type[SubprocVecEnv], step_seconds: float)
     """Seconds that the default run learns from environments that sleep."""
     sleeping = partial(asleep, step_seconds=step_seconds)
     env = make_vec_env("PandaReach-v2", RECIPE.n_envs, wrapper_class=sleeping, vec_env_cls=kind)
-    return seconds(lambda: ours.make_model(RECIPE, env).learn(RECIPE.total_timesteps))
+    taken = seconds(lambda: ours.make_model(RECIPE, env).learn(RECIPE.total_timesteps))
+    env.close()
+    return taken
 
 
 def overhead(pairs: int = 3, cores: bool = False) -> None:

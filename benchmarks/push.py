@@ -23,7 +23,7 @@ from panda_rl import cli, evaluation, recipes
 
 GAP_STEPS = 10_000
 CURVE_GOALS = range(evaluation.CHOOSING_SEED, evaluation.CHOOSING_SEED + 50)
-JUDGING_GOALS = range(evaluation.JUDGING_SEED, evaluation.JUDGING_SEED + 1000)
+TABLE_GOALS = range(evaluation.JUDGING_SEED, evaluation.JUDGING_SEED + 1000)
 OURS = "this recipe"
 FLAGS = {OURS: (), "SB3's own input": ("--goal-scale=0",), "without HER": ("--n-sampled-goal=0",)}
 METHODS = (*FLAGS, "PPO with dense reward", "TQC+HER")
@@ -74,7 +74,7 @@ def run(method: str, task: str, seed: int) -> dict[str, Any]:
     model, steps = make_model(method, task, seed)
     curve = Curve(env, float("inf") if method == OURS else 60 * MINUTES[task])
     model.learn(steps, callback=curve)
-    goals = JUDGING_GOALS if method == OURS else ()
+    goals = TABLE_GOALS if method == OURS else ()
     success = [evaluation.play(model, env, goal).success for goal in goals]
     assert model.env
     model.env.close()
@@ -98,7 +98,7 @@ def table(groups: shared.Groups) -> str:
     return shared.table(columns, rows) + (
         "\n\nSeeds 0, 1, ..., each judged on 1,000 goals. Minutes are those of learning in one "
         "process, on one core, as its CPU time, without starting and without judging. "
-        + shared.machine()
+        + shared.machines(groups)
     )
 
 

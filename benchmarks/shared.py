@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import platform
 import re
 import time
@@ -90,37 +91,55 @@ def insert(page: str, name: str, text: str) -> None:
     (cli.ROOT / page).write_text(after, "utf-8")
 
 
+def results(file: Path) -> list[dict[str, Any]]:
+    """The runs that ``add`` wrote to ``file``."""
+    return json.loads(file.read_text()) if file.exists() else []
+
+
+def add(file: Path, run: dict[str, Any]) -> None:
+    """Write one run more to ``file``: JSON, a line each, whole or not at all."""
+    # Read anew: another process may have added its own.
+    lines = ",\n".join(map(json.dumps, [*results(file), run]))
+    with cli.replacing(file) as temporary:
+        temporary.write_text(f"[\n{lines}\n]\n")
+
+
 def complete(
     file: Path, minutes: Mapping[tuple[str, str, int], float], run: Callable[..., dict[str, Any]]
 ) -> Groups:
-    """Run what ``file`` lacks, and write each result as it ends. Returns all results of the file.
+    """Run what ``file`` lacks, and add each result as it ends. Returns all results of the file.
 
     Args:
-        file: JSON, a line for each run.
+        file: see ``add``.
         minutes: of each run, by its method, variant and seed.
         run: trains, given these three.
     """
-    runs = json.loads(file.read_text()) if file.exists() else []
     names = ("method", "variant", "seed")
-    done = {tuple(result[name] for name in names) for result in runs}
+    done = {tuple(result[name] for name in names) for result in results(file)}
     left = [key for key in minutes if key not in done]
     print(f"{len(left)} runs are left: about {sum(minutes[key] for key in left) / 60:.1f} hours")
+    here = machine()
     for key in left:
         print(*key, sep=", ", flush=True)
-        runs.append(dict(zip(names, key, strict=True)) | run(*key))
-        with cli.replacing(file) as temporary:
-            temporary.write_text(json.dumps(runs).replace('{"method"', '\n{"method"'))
+        add(file, dict(zip(names, key, strict=True)) | run(*key) | {"machine": here})
     groups: Groups = {(variant, method): [] for method, variant, _ in minutes}
-    for result in runs:
+    for result in results(file):
         groups.setdefault((result["variant"], result["method"]), []).append(result)
     return groups
 
 
+def machines(groups: Groups) -> str:
+    """On which machines the runs were made."""
+    return " ".join(dict.fromkeys(run["machine"] for runs in groups.values() for run in runs))
+
+
 def machine() -> str:
-    processors = re.findall("model name.*: (.*)", Path("/proc/cpuinfo").read_text())
+    cpuinfo = Path("/proc/cpuinfo")  # Linux's
+    names = re.findall("model name.*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    processor = names[0] if names else platform.machine()
     versions = [f"{name} {version(name)}" for name in ("torch", "stable-baselines3")]
     python = f"Python {platform.python_version()}"
-    return f"Machine: {len(processors)} x {processors[0]}, {', '.join((python, *versions))}."
+    return f"Machine: {os.cpu_count()} x {processor}, {', '.join((python, *versions))}."
 
 
 def need(module: str) -> Any:

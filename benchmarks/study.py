@@ -9,7 +9,6 @@ result is saved as its run ends; a study that was interrupted goes on where it w
 
 import dataclasses
 import itertools
-import json
 import os
 import sys
 from pathlib import Path
@@ -70,7 +69,9 @@ def study(
         runs["_".join(filter(None, (variant, change, f"seed={seed}")))] = recipes.parse(flags)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before the import
     ray = shared.need("ray")
-    results = json.loads(file.read_text()) if file.exists() else {}
+    # A run that was judged on another number of goals does not count.
+    there = (run for run in shared.results(file) if len(run["episodes"]) == episodes)
+    results = {run["name"]: run for run in there}
     large = [".git", "docs", "runs", "rl-trained-agents", "tests"]
     code = {"working_dir": str(cli.ROOT), "excludes": large}
     ray.init(address, runtime_env=code, log_to_driver=False)
@@ -82,12 +83,11 @@ def study(
         (ended,), _ = ray.wait(list(left))
         name = left.pop(ended)
         try:
-            results[name] = ray.get(ended)
+            results[name] = {"name": name} | ray.get(ended)
+            shared.add(file, results[name])
         except ray.exceptions.RayError as error:  # the others go on
             print(f"{name} failed: {error}", file=sys.stderr)
             failed = True
-        with cli.replacing(file) as temporary:
-            temporary.write_text(json.dumps(results, indent=1))
     text = table({name: results[name] for name in runs if name in results})
     if to_readme:
         shared.insert("benchmarks/README.md", "study", text)

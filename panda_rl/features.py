@@ -35,8 +35,9 @@ class RelativeGoal(BaseFeaturesExtractor):
 class RelativeCube(BaseFeaturesExtractor):
     """Shows the networks the vectors from the hand to the cube and from the cube to the goal.
 
-    Where the cube is on the table does not matter, so it is left out, and so is its spin. Its speed
-    can be very large for a moment, when it slips out from under the hand, so it is clipped.
+    Where the cube is on the table does not matter, so it is no input of its own. Its spin is left
+    out, too. Its speed can be very large for a moment, when it slips out from under the hand, so it
+    is clipped.
 
     Args:
         observation_space: of PandaPush-v2 or PandaPickAndPlace-v2. ``observation`` is the hand's

@@ -126,13 +126,12 @@ def eventually(
     condition: Callable[[], Any],
     what: str = "it has not become true",
     seconds: float = 60,
-    every: float = 0.1,
 ) -> Any:
     """What ``condition`` returns, once that is true; fails with ``what`` if it never is."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, what
-        time.sleep(every)
+        time.sleep(0.1)
     return value
 
 

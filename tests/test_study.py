@@ -6,10 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
+from benchmarks import overhead
 from panda_rl import evaluation
 from tests.conftest import ROOT, Run, assert_one_line
 
@@ -49,19 +54,20 @@ def test_a_study_goes_on_where_it_was_and_past_a_run_that_fails(checkout: Path) 
         "config": {"seed": 0},
         "solved": True,
         "curve": [[256, 1.5, 1.0]],
-        "episodes": [played],
+        "episodes": [played] * 2,
     }
     first, second = (f"ee_dense_total_timesteps=512_seed={seed}" for seed in (0, 1))
-    file.write_text(json.dumps({first: there}))
+    # The second was judged on another number of goals, so it does not count.
+    other = there | {"name": second, "episodes": [played]}
+    file.write_text(json.dumps([there | {"name": first}, other]))
     changes = ("total_timesteps=512", "total_timesteps=512,learning_rate=1e30")
     words = ("--changes", *changes, "--seeds", 2, "--first-seed", 0, "--episodes", 2)
     output, errors = end(start(checkout, "study", "--file", file, *words, "--to-readme"), code=1)
     for seed in (0, 1):
         assert f"ee_dense_{changes[1]}_seed={seed} failed: " in errors
-    results = json.loads(file.read_text())
-    assert results.keys() == {first, second}
-    assert results[first] == there  # not run again
-    run = results[second]
+    before, _, run = json.loads(file.read_text())
+    assert before == there | {"name": first}  # not run again
+    assert run["name"] == second
     assert (run["config"]["seed"], run["config"]["total_timesteps"]) == (1, 512)
     assert (run["curve"][-1][0], len(run["episodes"])) == (512, 2)
     (row,) = (line for line in output.splitlines() if line.startswith("| ee_dense"))
@@ -80,8 +86,9 @@ def test_the_benchmark_goes_on_where_it_was(checkout: Path) -> None:
     benchmark.write_text(text)
     results = checkout / "benchmarks" / "results.json"
     there = {"seed": 0, "solved": True, "curve": [[1024, 1.5, 0.5], [2048, 2.5, 1.0]]}
+    here = {"machine": "Machine: mine."}
     done = [
-        {"method": "this recipe", "variant": f"{control_type} {reward_type}", **there}
+        {"method": "this recipe", "variant": f"{control_type} {reward_type}", **there, **here}
         for control_type in ("ee", "joints")
         for reward_type in ("dense", "sparse")
     ]
@@ -92,6 +99,7 @@ def test_the_benchmark_goes_on_where_it_was(checkout: Path) -> None:
     readme = (checkout / "README.md").read_text()
     assert "| ee dense | this recipe | 1 of 1 | 2,048 | 2.5 (2.5 to 2.5) | 1.0 |" in readme
     assert "| joints sparse | TQC+HER | 0 of 1 | inf |" in readme
+    assert "without judging. Machine: mine. Machine: " in readme
     assert end(start(checkout, "benchmark", "--seeds", 1))[0].startswith("0 runs are left")
 
 
@@ -114,3 +122,15 @@ def test_a_mistake_gets_tyros_words(call: Run) -> None:
     ):
         result = call("benchmarks/study.py", *words)
         assert result.returncode == 2 and said in result.stderr
+
+
+def test_environments_that_sleep_take_their_time_and_simulate_nothing() -> None:
+    env: Any = overhead.asleep(gym.make("PandaReach-v2"), step_seconds=0.02)
+    env.reset()
+    before = env.unwrapped.observe()[0]["achieved_goal"].tolist()
+    start = time.perf_counter()
+    ends = [env.step(np.ones(3, np.float32))[3] for _ in range(50)]
+    assert time.perf_counter() - start > 50 * 0.02
+    assert ends == [False] * 49 + [True]
+    assert env.unwrapped.observe()[0]["achieved_goal"].tolist() == before
+    env.close()
