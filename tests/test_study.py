@@ -62,7 +62,9 @@ def test_a_study_goes_on_where_it_was_and_past_a_run_that_fails(checkout: Path) 
     file.write_text(json.dumps([there | {"name": first}, other]))
     changes = ("total_timesteps=512", "total_timesteps=512,learning_rate=1e30")
     words = ("--changes", *changes, "--seeds", 2, "--first-seed", 0, "--episodes", 2)
-    output, errors = end(start(checkout, "study", "--file", file, *words, "--to-readme"), code=1)
+    awake = os.environ | {"RAY_worker_niceness": "0"}  # else the other tests starve its workers
+    process = start(checkout, "study", "--file", file, *words, "--to-readme", env=awake)
+    output, errors = end(process, code=1)
     for seed in (0, 1):
         assert f"ee_dense_{changes[1]}_seed={seed} failed: " in errors
     before, _, run = json.loads(file.read_text())
