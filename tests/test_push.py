@@ -29,7 +29,6 @@ from tests.conftest import (
 from tests.test_agents import Bomb, rezip, saved
 
 TRAIN, TEST = "panda_push_train_agent.py", "panda_reach_test_agent.py"
-SMALL = ("--n-envs", 2, "--learning-starts", 200, "--batch-size", 32, "--net-arch", 32, 16)
 TASKS = ("Push", "PickAndPlace")
 
 
@@ -64,11 +63,11 @@ def test_a_cubes_agent_trains_plays_and_loads_elsewhere(call: Run, tmp_path: Pat
 
 
 def test_same_seed_same_agent_and_flags_reach_it(call: Run, tmp_path: Path) -> None:
-    more: tuple = ("--gamma", 0.8, "--tau", 0.1, "--n-sampled-goal", 2, "--n-critics", 3)
-    more += ("--goal-scale", 0, "--total-timesteps", 400)
+    small = "--n-envs 2 --learning-starts 200 --batch-size 32 --gradient-steps 4"
+    more = "--gamma 0.8 --tau 0.1 --n-sampled-goal 2 --n-critics 3 --goal-scale 0 --net-arch 32 16"
+    words = f"{small} {more} --total-timesteps 400".split()
     for seed, name in ((3, "a"), (3, "b"), (4, "c")):
-        words = (*SMALL, *more, "--seed", seed, "--name", name)
-        assert_fine(call(TRAIN, *words))
+        assert_fine(call(TRAIN, *words, "--seed", seed, "--name", name))
     a, b, c = (tmp_path / "agents" / f"{name}.zip" for name in "abc")
     assert weights(a) == weights(b) != weights(c)
     assert scalars(tmp_path / "runs" / "a") == scalars(tmp_path / "runs" / "b")
