@@ -50,7 +50,7 @@ def make_model(method: str, config: Config) -> BaseAlgorithm:
             seed=config.seed,
             device="cpu",
         )
-    return shared.need("sb3_contrib").TQC(  # RL Baselines3 Zoo's settings for PandaReach
+    return shared.need("sb3_contrib").TQC(  # RL Baselines3 Zoo's settings for PandaReach-v1
         "MultiInputPolicy",
         VecNormalize(env, gamma=0.95),
         gamma=0.95,

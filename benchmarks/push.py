@@ -36,7 +36,7 @@ def make_model(method: str, task: str, seed: int) -> tuple[BaseAlgorithm, int]:
     if method == "PPO with dense reward":  # Stable-Baselines3's defaults
         env = make_vec_env("PandaPushDense-v2", 8, seed=seed)
         return PPO("MultiInputPolicy", env, seed=seed, device="cpu"), 10**9
-    if method == "TQC+HER":  # RL Baselines3 Zoo's settings for PandaPush
+    if method == "TQC+HER":  # RL Baselines3 Zoo's settings for PandaPush-v1
         return shared.need("sb3_contrib").TQC(
             "MultiInputPolicy",
             make_vec_env("PandaPush-v2", seed=seed),
