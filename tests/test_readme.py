@@ -1,7 +1,6 @@
 """What the README and the other pages say, done as they say."""
 
 import inspect
-import os
 import re
 import shlex
 import subprocess
@@ -97,10 +96,11 @@ def test_what_pages_link_to_is_there(page: Path) -> None:
             assert heading in [re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles]
 
 
-def test_pictures_name_the_packages_that_are_missing() -> None:
-    command = [sys.executable, "-m", "docs.make_pictures"]
-    env = os.environ | {"PATH": ""}
-    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+def test_pictures_name_the_packages_that_are_missing(
+    call: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    result = call("docs/make_pictures.py")
     assert_one_line(result, "apt install xvfb chromium chromium-driver")
 
 
