@@ -212,7 +212,7 @@ class PushConfig(Run, PushTask):
 
     control_type: ClassVar = "ee"
 
-    total_timesteps: int = 120_000  # steps of experience, over all environments
+    total_timesteps: int = 148_000  # steps of experience, over all environments
     buffer_size: int | None = None  # steps to keep, 0.24 MB a thousand; by default all of the run
     n_sampled_goal: int = 4  # HER: steps with a made-up goal for each with the real one
     learning_starts: int = 2_000  # random steps before the first update
