@@ -134,7 +134,7 @@ def draw(groups: shared.Groups) -> None:
             axis_of[task].plot(minutes, rates, f"C{METHODS.index(method)}", alpha=0.7, label=label)
     for task, axis in axis_of.items():
         axis.set(title=task, xlabel="minutes")
-        axis.legend(loc="lower right")
+        axis.legend(loc="center right")
     figure.supylabel("goals reached")
     figure.savefig(cli.ROOT / "docs" / "push.png", dpi=110)
 
