@@ -167,9 +167,6 @@ def benchmark(seeds: int = 10) -> None:
     Args:
         seeds: runs of each, at most. The other methods have five.
     """
-    for module in ("matplotlib", "sb3_contrib"):
-        shared.need(module)  # now, not in an hour
-    torch.set_num_threads(1)
     minutes = {
         (method, variant, seed): each
         for seed in range(seeds)

@@ -11,7 +11,6 @@ import statistics
 from typing import Any
 
 import gymnasium as gym
-import torch
 import tyro
 from stable_baselines3 import PPO, HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -146,9 +145,6 @@ def push(seeds: int = 5, other_seeds: int = 3) -> None:
         seeds: runs of each recipe.
         other_seeds: runs of each other method.
     """
-    for module in ("matplotlib", "sb3_contrib"):
-        shared.need(module)  # now, not in an hour
-    torch.set_num_threads(1)
     minutes = {(OURS, task, seed): each for task, each in MINUTES.items() for seed in range(seeds)}
     others = [method for method in METHODS if method != OURS]
     minutes |= {

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from panda_rl import cli, evaluation
@@ -114,6 +115,9 @@ def complete(
         minutes: of each run, by its method, variant and seed.
         run: trains, given these three.
     """
+    for module in ("matplotlib", "sb3_contrib"):
+        need(module)  # now, not in an hour
+    torch.set_num_threads(1)
     names = ("method", "variant", "seed")
     done = {tuple(result[name] for name in names) for result in results(file)}
     left = [key for key in minutes if key not in done]

@@ -32,8 +32,6 @@ from tests import screens
 
 DOCS = cli.ROOT / "docs"
 GOAL = evaluation.JUDGING_SEED + 4  # one to which the arm has some way to go
-
-
 Picture = Literal["window", "training", "test", "push", "pick_and_place", "tensorboard"]
 
 

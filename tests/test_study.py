@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks import overhead
 from panda_rl import evaluation
-from tests.conftest import ROOT, Run, assert_one_line
+from tests.conftest import ROOT, Run, assert_fine, assert_one_line
 
 
 @pytest.fixture
@@ -111,6 +111,7 @@ def test_what_is_missing_is_one_line(
 ) -> None:
     for package in ("ray", "matplotlib.pyplot", "sb3_contrib"):
         monkeypatch.setitem(sys.modules, package, None)  # importing it fails
+    assert_fine(call(f"benchmarks/{module}.py", "--help"))
     assert_one_line(call(f"benchmarks/{module}.py"), "pip install -r requirements-dev.txt")
 
 
