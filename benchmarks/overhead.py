@@ -1,22 +1,16 @@
-"""What the default run costs beyond its simulation, and what more cores would bring.
+"""What the default run costs beyond its simulation. Use an idle machine.
 
-python -m benchmarks.overhead            # on an idle machine
-python -m benchmarks.overhead --cores    # with environments that sleep instead of simulating
+python -m benchmarks.overhead
 """
 
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
-from typing import Any
 
-import gymnasium as gym
 import tyro
-from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
-import panda_reach_train_agent as ours
+from benchmarks import shared
 from panda_rl import cli, simulator
 from panda_rl.recipes import RECIPES
 
@@ -39,45 +33,19 @@ def simulation() -> None:
         panda.step(panda.action_space.sample())
 
 
-def asleep(env: gym.Env, step_seconds: float) -> gym.Env:
-    """``env`` with steps that sleep instead of simulating, and resets that take no time."""
-    task: Any = env.unwrapped
-    observation, info = task.reset()
-
-    def step(action: object) -> tuple:
-        time.sleep(step_seconds)
-        return observation, 0.0, False, False, dict(info)
-
-    task.step = step
-    task.reset = lambda **kwargs: (observation, dict(info))
-    return env
-
-
-def learning(kind: type[DummyVecEnv] | type[SubprocVecEnv], step_seconds: float) -> float:
-    """Seconds that the default run learns from environments that sleep."""
-    sleeping = partial(asleep, step_seconds=step_seconds)
-    env = make_vec_env("PandaReach-v2", RECIPE.n_envs, wrapper_class=sleeping, vec_env_cls=kind)
-    taken = seconds(lambda: ours.make_model(RECIPE, env).learn(RECIPE.total_timesteps))
-    env.close()
-    return taken
-
-
-def overhead(pairs: int = 3, cores: bool = False) -> None:
-    """Measure the whole default run in one process against its simulation, in turn.
+def overhead(pairs: int = 3) -> None:
+    """Measure the default run in one process and its simulation in turn, and write the table.
 
     Args:
         pairs: number of both.
-        cores: measure what more cores would bring, too.
     """
+    rows = []
     for _ in range(pairs):
         whole = seconds(lambda: subprocess.run(SCRIPT, check=True))
         bare = seconds(simulation)
-        print(f"default run {whole:.1f} s, simulation {bare:.1f} s: {whole / bare:.2f} times")
-    if cores:
-        step = bare / RECIPE.total_timesteps
-        # Eight arms on four cores take turns, so a step takes twice as long.
-        for n, kind, turns in ((1, DummyVecEnv, 1), (4, SubprocVecEnv, 2), (8, SubprocVecEnv, 1)):
-            print(f"{n} cores, steps asleep: learning {learning(kind, turns * step):.1f} s")
+        rows.append(f"{whole:.1f} s | {bare:.1f} s | {whole / bare:.2f}")
+    text = f"{shared.table('default run | simulation | times', rows)}\n\n{shared.machine()}"
+    shared.insert("benchmarks/README.md", "overhead", text)
 
 
 if __name__ == "__main__":

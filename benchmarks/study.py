@@ -24,15 +24,15 @@ from panda_rl import cli, evaluation, recipes
 
 
 def run(config: recipes.Config, episodes: int) -> dict[str, Any]:
-    """Train one agent, and judge it on goals for choosing."""
-    goals = range(evaluation.CHOOSING_SEED, evaluation.CHOOSING_SEED + episodes)
-    snapshots = Snapshots(config.control_type, goals[:100], stop=False)
+    """Train one agent, and judge it on goals for choosing; or stop once it solves the task."""
+    goals = range(evaluation.CHOOSING_SEED, evaluation.JUDGING_SEED)
+    snapshots = Snapshots(config.control_type, goals[:100], stop=not episodes)
     envs = ours.make_env(config)
     model = ours.make_model(config, envs)
     model.learn(config.total_timesteps, callback=snapshots)
     envs.close()
     env = gym.make("PandaReach-v2", control_type=config.control_type)
-    played = [dataclasses.asdict(evaluation.play(model, env, goal)) for goal in goals]
+    played = [dataclasses.asdict(evaluation.play(model, env, goal)) for goal in goals[:episodes]]
     env.close()
     return {"config": config.saved(), **snapshots.result, "episodes": played}
 
@@ -55,18 +55,20 @@ def study(
         changes: such as gamma=0.9,n_steps=128; "" is the recipe itself.
         seeds: number of seeds for each.
         first_seed: the first of them; those from 0 on are left to the benchmark.
-        episodes: number of goals for choosing that judge each agent.
+        episodes: number of goals that judge each agent; 0 ends each run once it is solved.
         address: a Ray cluster to run on; its machines need requirements.txt installed.
-        to_readme: write the table to benchmarks/README.md.
+        to_readme: write the table to benchmarks/README.md: with --episodes 0, the second one.
     """
-    runs = {}
+    runs: dict[str, recipes.Config] = {}
     numbers = range(first_seed, first_seed + seeds)
     for seed, variant, change in itertools.product(numbers, variants, changes):
         control_type, _, reward_type = variant.partition("_")
         flags = f"--control-type {control_type} --reward-type {reward_type} --seed {seed}".split()
         flags += [f"--{number}" for number in change.split(",") if number]
         flags += ["--no-subprocesses"]  # Ray has a process for each run
-        runs["_".join(filter(None, (variant, change, f"seed={seed}")))] = recipes.parse(flags)
+        config = recipes.parse(flags)
+        if config not in runs.values():  # the recipe may have this number already
+            runs["_".join(filter(None, (variant, change, f"seed={seed}")))] = config
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before the import
     ray = shared.need("ray")
     # A run that was judged on another number of goals does not count.
@@ -88,23 +90,40 @@ def study(
         except ray.exceptions.RayError as error:  # the others go on
             print(f"{name} failed: {error}", file=sys.stderr)
             failed = True
-    text = table({name: results[name] for name in runs if name in results})
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for name in (name for name in runs if name in results):
+        groups.setdefault(name.rpartition("_seed=")[0], []).append(results[name])
+    text = table(groups) if episodes else steps_table(groups, variants, changes)
     if to_readme:
-        shared.insert("benchmarks/README.md", "study", text)
+        shared.insert("benchmarks/README.md", "study" if episodes else "changes", text)
     else:
         print(text)
     sys.exit(failed)
 
 
-def table(results: dict[str, dict[str, Any]]) -> str:
+def steps_to_solved(runs: list[dict[str, Any]]) -> str:
+    return " ".join(f"{run['curve'][-1][0]:,}" if run["solved"] else "-" for run in runs)
+
+
+def table(groups: dict[str, list[dict[str, Any]]]) -> str:
     """Steps to solved of each seed, and how good the agents of all seeds are."""
     rows = []
-    for group in dict.fromkeys(name.rpartition("_seed=")[0] for name in results):
-        runs = [run for name, run in results.items() if name.rpartition("_seed=")[0] == group]
-        steps = " ".join(f"{run['curve'][-1][0]:,}" if run["solved"] else "-" for run in runs)
+    for name, runs in groups.items():
         episodes = [evaluation.Episode(**episode) for run in runs for episode in run["episodes"]]
-        rows.append(f"{group} | {steps} | {shared.judged(episodes)}")
+        rows.append(f"{name} | {steps_to_solved(runs)} | {shared.judged(episodes)}")
     return shared.table(f"agents | steps to solved | {shared.JUDGED}", rows)
+
+
+def steps_table(
+    groups: dict[str, list[dict[str, Any]]], variants: tuple[str, ...], changes: tuple[str, ...]
+) -> str:
+    """Steps to solved of each seed: a row for each change, a column for each variant."""
+    rows = []
+    for change in changes:
+        names = ("_".join(filter(None, (variant, change))) for variant in variants)
+        cells = (steps_to_solved(groups.get(name, [])) for name in names)
+        rows.append(" | ".join((change or "none", *cells)))
+    return shared.table(" | ".join(("change", *variants)), rows)
 
 
 if __name__ == "__main__":

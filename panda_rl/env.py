@@ -9,7 +9,6 @@ from typing import Any, Literal, SupportsFloat
 
 import gymnasium
 import numpy as np
-from gymnasium.error import ResetNeeded
 from gymnasium.utils import EzPickle
 from numpy.typing import ArrayLike
 
@@ -70,9 +69,9 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
         self.render_mode = render_mode
         self._window = Window(task) if render_mode == "human" else None
         self._next_frame = 0.0
-        self._needs_reset = True  # also a copy does, whose wrappers believe that it was reset
         # panda-gym's environment. Its robot, task and sim are yours to use; None once it is closed.
         self.panda: Any = simulator.make(task, reward_type=reward_type, control_type=control_type)
+        self.panda.task.goal = None  # so that a copy, too, can't step until it is reset
         self.action_space = _to_gymnasium(self.panda.action_space)
         self.observation_space = gymnasium.spaces.Dict(
             {name: _to_gymnasium(box) for name, box in self.panda.observation_space.items()}
@@ -94,7 +93,6 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
         simulator.reset(self.panda, seed=int(self.np_random.integers(2**31)))
         if options:
             simulator.set_goal(self.panda, goal)
-        self._needs_reset = False
         return self.observe()
 
     def step(
@@ -102,12 +100,10 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
     ) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Take one action: 1/25 s of simulated time. Never terminates.
 
-        Raises ResetNeeded before the first ``reset``, and ValueError for another shape or a number
+        Raises RuntimeError before the first ``reset``, and ValueError for another shape or a number
         that is not finite, which would break the simulator for good.
         """
         panda = self.panda
-        if self._needs_reset:
-            raise ResetNeeded("Cannot call env.step() before calling env.reset()")
         # panda-gym's own step, but for its observation and reward: see below.
         panda.robot.set_action(_finite(action, self.action_space.shape))
         panda.sim.step()

@@ -170,7 +170,7 @@ def test_nothing_in_a_strangers_sac_zip_is_run(call: Run, tmp_path: Path) -> Non
     config = json.dumps({"task": "Push"}).encode()
     bomb = saved({"actor.mu.bias": torch.zeros(3), "x": Bomb(proof)})
     agent = rezip(tmp_path / "x.zip", {"policy.pth": bomb, "config.json": config})
-    assert_one_line(call(TEST, agent, "--no-render"), str(agent), "code")
+    assert_one_line(call(TEST, agent, "--no-render"), str(agent), "not an agent")
     assert not proof.exists()
 
 

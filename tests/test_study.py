@@ -6,15 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
-import gymnasium as gym
-import numpy as np
 import pytest
 
-from benchmarks import overhead
+from benchmarks import study
 from panda_rl import evaluation
 from tests.conftest import ROOT, Run, assert_fine, assert_one_line
 
@@ -77,6 +73,18 @@ def test_a_study_goes_on_where_it_was_and_past_a_run_that_fails(checkout: Path) 
     assert row in (checkout / "benchmarks" / "README.md").read_text()
 
 
+def test_steps_to_solved_have_a_row_for_each_change_and_a_column_for_each_variant() -> None:
+    solved, not_solved = ({"solved": s, "curve": [[1024, 1.5, 1.0]]} for s in (True, False))
+    groups = {"ee_dense": [solved, not_solved], "ee_dense_gamma=0.9": [solved]}
+    groups["ee_sparse_gamma=0.9"] = [not_solved]
+    table = study.steps_table(groups, ("ee_dense", "ee_sparse"), ("", "gamma=0.9", "gamma=0.8"))
+    assert table.splitlines()[2:] == [
+        "| none | 1,024 - |  |",
+        "| gamma=0.9 | 1,024 | - |",
+        "| gamma=0.8 |  |  |",
+    ]
+
+
 @pytest.mark.slow
 def test_the_benchmark_goes_on_where_it_was(checkout: Path) -> None:
     """All methods and variants; runs that were there before are only shown."""
@@ -123,15 +131,3 @@ def test_a_mistake_gets_tyros_words(call: Run) -> None:
     ):
         result = call("benchmarks/study.py", *words)
         assert result.returncode == 2 and said in result.stderr
-
-
-def test_environments_that_sleep_take_their_time_and_simulate_nothing() -> None:
-    env: Any = overhead.asleep(gym.make("PandaReach-v2"), step_seconds=0.02)
-    env.reset()
-    before = env.unwrapped.observe()[0]["achieved_goal"].tolist()
-    start = time.perf_counter()
-    ends = [env.step(np.ones(3, np.float32))[3] for _ in range(50)]
-    assert time.perf_counter() - start > 50 * 0.02
-    assert ends == [False] * 49 + [True]
-    assert env.unwrapped.observe()[0]["achieved_goal"].tolist() == before
-    env.close()
