@@ -21,7 +21,8 @@ from panda_rl import agents, callbacks, cli, evaluation, features, recipes, star
 
 
 def make_env(config: recipes.PushConfig) -> VecEnv:
-    # The reward is 0 if the cube is within 5 cm of its goal, else -1.
+    # The reward is 0 if the cube is within 5 cm of its goal, else -1. In PickAndPlace, some
+    # episodes start at a grasp.
     return make_vec_env(
         f"Panda{config.task}-v2",
         config.n_envs,

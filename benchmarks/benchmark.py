@@ -38,8 +38,8 @@ SNAPSHOT_STEPS = 1024
 def make_model(method: str, config: Config) -> BaseAlgorithm:
     if method == "this recipe":
         return ours.make_model(config, ours.make_env(config))
-    task = {"control_type": config.control_type, "reward_type": config.reward_type}
-    env = make_vec_env("PandaReach-v2", seed=config.seed, env_kwargs=task)
+    variant = {"control_type": config.control_type, "reward_type": config.reward_type}
+    env = make_vec_env("PandaReach-v2", seed=config.seed, env_kwargs=variant)
     if method == "2022 script":  # the training script of a similar example
         return PPO(
             "MultiInputPolicy",

@@ -13,8 +13,8 @@ from panda_rl import agents, cli, evaluation
 from panda_rl.recipes import PUSH_RECIPES, RECIPES
 
 NAME = "PandaReach_PPO_v2_{}_{}.zip"
-SHIPPED = {variant: cli.AGENTS / NAME.format(*variant) for variant in RECIPES}
-CUBES = {task: cli.AGENTS / f"Panda{task}_SAC_v2.zip" for task in PUSH_RECIPES}
+REACH_AGENTS = {variant: cli.AGENTS / NAME.format(*variant) for variant in RECIPES}
+CUBE_AGENTS = {task: cli.AGENTS / f"Panda{task}_SAC_v2.zip" for task in PUSH_RECIPES}
 
 
 def ship(episodes: int = 1000) -> None:
@@ -26,7 +26,7 @@ def ship(episodes: int = 1000) -> None:
     goals = range(evaluation.JUDGING_SEED, evaluation.JUDGING_SEED + episodes)
     rows = []
     configs = RECIPES | PUSH_RECIPES
-    for kind, path in (SHIPPED | CUBES).items():
+    for kind, path in (REACH_AGENTS | CUBE_AGENTS).items():
         agent = agents.read(path)
         recipe = json.loads(json.dumps(configs[kind].saved()))  # lists, as in the file
         changed = {key: agent.config[key] for key in recipe if agent.config[key] != recipe[key]}

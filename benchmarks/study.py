@@ -24,7 +24,7 @@ from panda_rl import cli, evaluation, recipes
 
 
 def run(config: recipes.Config, episodes: int) -> dict[str, Any]:
-    """Train one agent, and judge it on goals for choosing; or stop once it solves the task."""
+    """Train one agent, and judge it on goals for choosing; with no episodes, until it is solved."""
     goals = range(evaluation.CHOOSING_SEED, evaluation.JUDGING_SEED)
     snapshots = Snapshots(config.control_type, goals[:100], stop=not episodes)
     envs = ours.make_env(config)
@@ -57,7 +57,7 @@ def study(
         first_seed: the first of them; those from 0 on are left to the benchmark.
         episodes: number of goals that judge each agent; 0 ends each run once it is solved.
         address: a Ray cluster to run on; its machines need requirements.txt installed.
-        to_readme: write the table to benchmarks/README.md: with --episodes 0, the second one.
+        to_readme: write the table to benchmarks/README.md, if no run failed.
     """
     runs: dict[str, recipes.Config] = {}
     numbers = range(first_seed, first_seed + seeds)
@@ -77,8 +77,8 @@ def study(
     large = [".git", "docs", "runs", "rl-trained-agents", "tests"]
     code = {"working_dir": str(cli.ROOT), "excludes": large}
     ray.init(address, runtime_env=code, log_to_driver=False)
-    task = ray.remote(num_cpus=1, max_retries=10)(run)
-    left = {task.remote(runs[name], episodes): name for name in runs if name not in results}
+    remote_run = ray.remote(num_cpus=1, max_retries=10)(run)
+    left = {remote_run.remote(runs[name], episodes): name for name in runs if name not in results}
     failed = False
     while left:
         print(f"{len(left)} of {len(runs)} runs are left", flush=True)
@@ -94,7 +94,7 @@ def study(
     for name in (name for name in runs if name in results):
         groups.setdefault(name.rpartition("_seed=")[0], []).append(results[name])
     text = table(groups) if episodes else steps_table(groups, variants, changes)
-    if to_readme:
+    if to_readme and not failed:
         shared.insert("benchmarks/README.md", "study" if episodes else "changes", text)
     else:
         print(text)

@@ -24,7 +24,7 @@ from selenium.webdriver.common.keys import Keys
 from stable_baselines3.common.callbacks import BaseCallback
 
 import panda_reach_train_agent as training
-from benchmarks.ship import CUBES, SHIPPED
+from benchmarks.ship import CUBE_AGENTS, REACH_AGENTS
 from panda_rl import agents, cli, evaluation
 from panda_rl.recipes import RECIPES
 from panda_rl.recording import Recording
@@ -46,9 +46,9 @@ def make_pictures(only: tuple[Picture, ...] = ()) -> None:
     makers: dict[Picture, Callable[[], None]] = {
         "window": window,
         "training": training_gif,
-        "test": lambda: record(SHIPPED["ee", "dense"], "test_agent.gif", 5),
-        "push": lambda: record(CUBES["Push"], "push.gif", 3),
-        "pick_and_place": lambda: record(CUBES["PickAndPlace"], "pick_and_place.gif", 3),
+        "test": lambda: record(REACH_AGENTS["ee", "dense"], "test_agent.gif", 5),
+        "push": lambda: record(CUBE_AGENTS["Push"], "push.gif", 3),
+        "pick_and_place": lambda: record(CUBE_AGENTS["PickAndPlace"], "pick_and_place.gif", 3),
         "tensorboard": tensorboard,
     }
     for name in only or makers:
@@ -60,7 +60,7 @@ def window() -> None:
     with screens.virtual_screen() as display:
         os.environ["DISPLAY"] = display
         env = gym.make("PandaReach-v2", render_mode="human")
-        agent = agents.read(SHIPPED["ee", "dense"])
+        agent = agents.read(REACH_AGENTS["ee", "dense"])
         evaluation.play(agent.policy(env), env, GOAL)
         time.sleep(1)  # the window draws in its own time
         root = Xlib.display.Display(display).screen().root
@@ -119,7 +119,7 @@ def tensorboard() -> None:
     """tensorboard.png, tensorboard2.png: the shipped agents' curves and configs, in a browser."""
     with tempfile.TemporaryDirectory() as folder:
         logdir = Path(folder)
-        for agent in SHIPPED.values():
+        for agent in REACH_AGENTS.values():
             (logdir / agent.stem).symlink_to(cli.RUNS / agent.stem)
         with screens.tensorboard(logdir) as address, screens.chromium() as browser:
             browser.set_window_size(1500, 1000)

@@ -17,7 +17,7 @@ import gymnasium as gym
 import numpy as np
 
 from benchmarks import shared
-from benchmarks.ship import SHIPPED
+from benchmarks.ship import REACH_AGENTS
 from panda_rl import agents, cli, evaluation
 from panda_rl.export import export_onnx
 
@@ -69,10 +69,10 @@ def move(policy: Any, control_type: str) -> tuple[list[evaluation.Episode], np.n
 def measure() -> None:
     """Export the shipped agents, play with each over a pipe, and write the table."""
     rows = []
-    for variant, limit in itertools.product(SHIPPED, (NO_LIMIT, MAX_SPEED)):
+    for variant, limit in itertools.product(REACH_AGENTS, (NO_LIMIT, MAX_SPEED)):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "agent.onnx"
-            export_onnx(agents.read(SHIPPED[variant]), path)
+            export_onnx(agents.read(REACH_AGENTS[variant]), path)
             loop = Loop(sys.executable, LOOP, path, limit)
             played, (hand, joint, tilt) = move(loop, variant[0])
             loop.close()

@@ -26,7 +26,7 @@ from panda_rl.cli import UsageError, replacing
 from panda_rl.features import NormReLU, RelativeCube, RelativeGoal
 
 NOT_FINITE = "it has weights that are not finite numbers"
-PUSH_TASKS = ("Push", "PickAndPlace")
+PUSH_TASKS = ("Push", "PickAndPlace")  # another name could make Gymnasium import any module
 LARGEST = 100_000_000  # bytes, unpacked; the shipped agents have at most a million
 
 
@@ -154,6 +154,9 @@ def read(path: Path) -> SavedAgent:
         # load_data=False: unpickle nothing, and let PyTorch read tensors only.
         parameters: Any = load_from_zip_file(path, device="cpu", load_data=False)[1]
         weights = parameters["policy"]
+        # A tensor can claim more numbers than are in the file. Each takes four bytes.
+        if 4 * sum(tensor.numel() for tensor in weights.values()) > LARGEST:
+            raise ValueError
         # Stable-Baselines3 writes the name of each class beside its pickle.
         name = re.search(r"activation\.(\w+)", str(data["policy_kwargs"].get("activation_fn")))
         activation = getattr(torch.nn, name[1] if name else "Tanh")

@@ -20,9 +20,10 @@ LONGEST_GAP_STEPS = 20_000  # a power cut costs no more
 class Evaluate(BaseCallback):
     """Saves the agent and plays held-out goals with it, now and then.
 
-    That is before training, after it, and in between with gaps that triple, since most is learned
-    at first. It writes a line and logs ``eval/success_rate``, ``eval/mean_final_distance`` (m) and
-    ``film/episode``, pictures (240, 720, 3) of an episode after 0, 6 and 50 steps.
+    That is before training, after it, and in between with gaps that triple, up to 20,000 steps,
+    since most is learned at first. It writes a line and logs ``eval/success_rate``,
+    ``eval/mean_final_distance`` (m) and ``film/episode``, pictures (240, 720, 3) of an episode
+    after 0, 6 and 50 steps.
     Raises UsageError if training diverged.
 
     Args:

@@ -70,7 +70,7 @@ def command(*words: str | Path) -> str:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary file beside ``path`` that replaces it if the block succeeds."""
+    """Yield the path of a temporary file that replaces ``path`` if the block succeeds."""
     temporary = path.with_name(f".unfinished-{uuid.uuid4().hex}{path.suffix}")
     try:
         yield temporary

@@ -71,7 +71,8 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
         self._next_frame = 0.0
         # panda-gym's environment. Its robot, task and sim are yours to use; None once it is closed.
         self.panda: Any = simulator.make(task, reward_type=reward_type, control_type=control_type)
-        self.panda.task.goal = None  # so that a copy, too, can't step until it is reset
+        # Without a goal, panda-gym refuses to go on. So a copy, too, must be reset.
+        self.panda.task.goal = None
         self.action_space = _to_gymnasium(self.panda.action_space)
         self.observation_space = gymnasium.spaces.Dict(
             {name: _to_gymnasium(box) for name, box in self.panda.observation_space.items()}
@@ -86,7 +87,7 @@ class PandaEnv(gymnasium.Env[Observation, np.ndarray], EzPickle):
         and of ``desired_goal``'s shape, and KeyError for options without it.
         """
         if options:  # checked first: after an error, the episode is as it was
-            goal = _finite(options["goal"], self.panda.task.get_goal().shape)
+            goal = _finite(options["goal"], self.panda.observation_space["desired_goal"].shape)
         super().reset(seed=seed)
         # panda-gym makes a new generator at each reset, and without a seed the operating
         # system would seed it.

@@ -22,7 +22,7 @@ class WindowClosed(KeyboardInterrupt):
 
 
 def has_display() -> bool:
-    """Whether it makes sense to try to open a window."""
+    """Whether a window can probably be opened."""
     return not sys.platform.startswith("linux") or bool(os.environ.get("DISPLAY"))
 
 

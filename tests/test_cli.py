@@ -1,14 +1,11 @@
 """The command line: help by variant, and what a learner gets wrong."""
 
 import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from panda_rl import cli, recipes
+from panda_rl import recipes
 from tests.conftest import Run, assert_fine
 
 SCRIPTS = [f"panda_reach_{name}_agent.py" for name in ("random", "train", "test")]
@@ -35,9 +32,9 @@ def test_a_wrong_flag_or_number_is_named_and_nothing_is_started(
 ) -> None:
     result = call("panda_reach_train_agent.py", "--total-timesteps", 256, *words.split())
     assert (result.returncode, result.stdout) == (2, "")
-    flag, value = words.split()
+    flag, _ = words.split()
     said = plain(result.stderr)
-    assert flag in said or flag.strip("-").replace("-", "_") in said or value in said
+    assert flag in said or flag.strip("-").replace("-", "_") in said
     assert "Traceback" not in said
     assert not (tmp_path / "runs").exists()
 
@@ -71,15 +68,3 @@ def test_help_shows_the_numbers_of_the_variant_each_with_a_word(
         ((words, default),) = re.findall(rf"{flag} (?:INT|FLOAT) (.*?) ?\(default: (\S+)\)", shown)
         assert float(default) == number, flag
         assert len(words) > 8, flag
-
-
-def test_a_command_can_be_pasted_into_a_shell(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    inside, outside = tmp_path / "a $b's.zip", Path(sys.executable)
-    program = "import sys; print(sys.argv[1:])"
-    line = cli.command(sys.executable, "-c", program, inside, outside)
-    result = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=300)
-    assert result.stdout == f"{[inside.name, str(outside)]}\n", result.stderr
-    assert shlex.split(line)[3] == inside.name

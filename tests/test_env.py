@@ -200,7 +200,9 @@ def test_a_picture_shows_each_cube_and_each_goal(task: str, make: Callable[..., 
 def test_an_episode_has_the_goal_that_was_asked_for(task: str, make: Callable[..., Any]) -> None:
     """Whichever wrapper is around; the next episode draws its own again."""
     env: Any = gym.wrappers.RecordEpisodeStatistics(make(f"Panda{task}-v2"))
-    drawn, mine = goal(env, seed=1), goal(make(f"Panda{task}-v2"), seed=2)
+    mine = goal(make(f"Panda{task}-v2"), seed=2)
+    assert goal(env, options={"goal": mine}) == mine  # also before any other reset
+    drawn = goal(env, seed=1)
     assert goal(env, options={"goal": mine}) == mine
     assert env.unwrapped.panda.task.get_goal().tolist() == mine
     observation, *_ = env.step(np.zeros(env.action_space.shape))

@@ -115,14 +115,6 @@ def test_the_table_has_the_means_of_the_episodes(capsys: pytest.CaptureFixture[s
     assert steps.startswith("3.0 ") and "1 of 2" in steps
 
 
-def test_no_row_of_the_table_is_folded_at_80_columns(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    evaluation.print_table("arm", 4 * 10**9, [GOOD] * 9_999 + [BAD])
-    assert len(capsys.readouterr().out.rstrip().splitlines()) <= 12
-
-
 def test_goals_of_training_are_not_called_held_out(capsys: pytest.CaptureFixture[str]) -> None:
     first = evaluation.CHOOSING_SEED
     for seed, goals in (

@@ -16,7 +16,7 @@ import pytest
 import torch
 from stable_baselines3 import PPO
 
-from benchmarks.ship import SHIPPED as AGENTS
+from benchmarks.ship import REACH_AGENTS
 from docs.measure_robot import LOOP, MAX_SPEED, NO_LIMIT, Loop, move
 from panda_rl import agents, export
 from tests.conftest import ROOT, SHIPPED, VARIANTS, Run, assert_fine, assert_one_line
@@ -31,7 +31,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     folder = tmp_path_factory.mktemp("exported")
 
     def exported(*variant: str) -> Path:
-        agent = AGENTS[variant]  # type: ignore[index]
+        agent = REACH_AGENTS[variant]  # type: ignore[index]
         path = folder / f"{agent.stem}.onnx"
         if not path.exists():
             export.export_onnx(agents.read(agent), path)
@@ -73,7 +73,7 @@ def assert_same_actions(agent: agents.SavedAgent, path: Path) -> None:
 def test_the_files_actions_are_the_policys(
     variant: tuple[str, str], exported: Callable[..., Path]
 ) -> None:
-    assert_same_actions(agents.read(AGENTS[variant]), exported(*variant))  # type: ignore[index]
+    assert_same_actions(agents.read(REACH_AGENTS[variant]), exported(*variant))  # type: ignore[index]
 
 
 @pytest.mark.parametrize("control_type", ["ee", "joints"])
@@ -145,7 +145,7 @@ def test_the_loop_needs_nothing_of_ours() -> None:
 def test_over_a_pipe_it_reaches_the_same_goals(
     variant: tuple[str, str], exported: Callable[..., Path]
 ) -> None:
-    policy = agents.read(AGENTS[variant]).policy(  # type: ignore[index]
+    policy = agents.read(REACH_AGENTS[variant]).policy(  # type: ignore[index]
         gym.make("PandaReach-v2", control_type=variant[0])
     )
     by_torch, _ = move(policy, variant[0])

@@ -1,6 +1,5 @@
 """The lessons with a cube: SAC with HER, its inputs, its training starts, its agents."""
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from stable_baselines3 import SAC
 
 import panda_push_train_agent as script
-from benchmarks.ship import CUBES as SHIPPED
+from benchmarks.ship import CUBE_AGENTS
 from panda_rl import agents, recipes
 from panda_rl.features import NormReLU, RelativeCube
 from panda_rl.starts import GraspStarts
@@ -26,7 +25,6 @@ from tests.conftest import (
     scalars,
     weights,
 )
-from tests.test_agents import Bomb, rezip, saved
 
 TRAIN, TEST = "panda_push_train_agent.py", "panda_reach_test_agent.py"
 TASKS = ("Push", "PickAndPlace")
@@ -148,7 +146,7 @@ def test_only_training_starts_at_a_grasp() -> None:
     env = script.make_env(config)
     assert env.env_is_wrapped(GraspStarts) == [True, True]
     env.close()
-    judge = agents.read(SHIPPED["PickAndPlace"]).make_env()
+    judge = agents.read(CUBE_AGENTS["PickAndPlace"]).make_env()
     assert "GraspStarts" not in str(judge)
     judge.close()
 
@@ -159,19 +157,10 @@ def test_only_training_starts_at_a_grasp() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "least"), [("Push", 96), ("PickAndPlace", 92)])
 def test_the_shipped_agents_reach_the_goals(task: str, least: int, call: Run) -> None:
-    agent = SHIPPED[task]
+    agent = CUBE_AGENTS[task]
     result = call(TEST, agent, "--no-render", "--episodes", 100)
     assert_fine(result)
     assert float(row(result.stdout, "success rate").split("%")[0]) >= least
-
-
-def test_nothing_in_a_strangers_sac_zip_is_run(call: Run, tmp_path: Path) -> None:
-    proof = tmp_path / "was run"
-    config = json.dumps({"task": "Push"}).encode()
-    bomb = saved({"actor.mu.bias": torch.zeros(3), "x": Bomb(proof)})
-    agent = rezip(tmp_path / "x.zip", {"policy.pth": bomb, "config.json": config})
-    assert_one_line(call(TEST, agent, "--no-render"), str(agent), "not an agent")
-    assert not proof.exists()
 
 
 @pytest.mark.parametrize("config", [{}, {"task": "Reach"}, {"task": "os:x"}, {"task": []}], ids=str)
@@ -186,10 +175,10 @@ def test_a_sac_agent_of_no_task_that_we_know_is_refused(
 
 def test_a_cubes_agent_where_reachs_is_expected_is_one_line(call: Run, tmp_path: Path) -> None:
     for words in (
-        ("panda_reach_train_agent.py", "--resume", SHIPPED["Push"]),
-        ("panda_rl/export.py", SHIPPED["Push"], tmp_path / "agent.onnx"),
+        ("panda_reach_train_agent.py", "--resume", CUBE_AGENTS["Push"]),
+        ("panda_rl/export.py", CUBE_AGENTS["Push"], tmp_path / "agent.onnx"),
     ):
-        assert_one_line(call(*words), str(SHIPPED["Push"]), "for Push, not for Reach")
+        assert_one_line(call(*words), str(CUBE_AGENTS["Push"]), "for Push, not for Reach")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,7 +12,7 @@ import pytest
 from stable_baselines3 import PPO
 
 from panda_rl.recipes import RECIPES
-from tests.conftest import ROOT, Run, assert_fine, assert_one_line
+from tests.conftest import ROOT, Run, assert_fine
 
 README = (ROOT / "README.md").read_text()
 EXERCISES = (ROOT / "docs" / "EXERCISES.md").read_text()
@@ -94,14 +94,6 @@ def test_what_pages_link_to_is_there(page: Path) -> None:
         if heading:
             titles = re.findall(r"^#+ (.*)", linked.read_text(), re.M)
             assert heading in [re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles]
-
-
-def test_pictures_name_the_packages_that_are_missing(
-    call: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", "")
-    result = call("docs/make_pictures.py")
-    assert_one_line(result, "apt install xvfb chromium chromium-driver")
 
 
 def test_the_readme_has_the_recipes_numbers() -> None:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from panda_rl import agents
-from tests.conftest import ROOT, RUN, assert_fine, eventually, is_alive, linux_only, row
+from tests.conftest import RUN, assert_fine, eventually, is_alive, linux_only, row
 
 pytestmark = [linux_only, pytest.mark.slow]
 SHORT = ("--n-envs", "2", "--batch-size", "32", "--seed", "3")
@@ -197,36 +197,3 @@ def test_on_a_terminal_with_its_progress_bar_the_command_is_a_line_of_its_own(
     assert [line.rstrip().endswith(f"{RUN}.zip'") for line in commands] == [True]
     assert "Traceback" not in output.decode()
     agents.read(agent)
-
-
-MINE = """
-import gymnasium, panda_rl, torch
-from stable_baselines3 import PPO
-torch.set_num_threads(1)
-model = PPO("MultiInputPolicy", gymnasium.make("PandaReach-v2"), n_steps=64)
-print("started", flush=True)
-try:
-    model.learn(10**9)
-finally:
-    model.save("mine")
-"""
-
-
-def test_a_users_own_script_of_any_name_keeps_its_own_ctrl_c(tmp_path: Path) -> None:
-    name = "panda_reach_train_agent.py"
-    (tmp_path / name).write_text(MINE)
-    process = subprocess.Popen(
-        [sys.executable, name],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    wait_for_line(process, "started")
-    time.sleep(1)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert errors.splitlines()[-1] == "KeyboardInterrupt"
-    assert agents.read(tmp_path / "mine.zip").path.exists()

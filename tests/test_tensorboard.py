@@ -1,16 +1,11 @@
 """A real TensorBoard on the shipped curves and on a new run, read in a real browser."""
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import PIL.Image
 import pytest
 from selenium import webdriver
-from selenium.webdriver.common.by import By
 
-from benchmarks.ship import SHIPPED
 from tests import screens
 from tests.conftest import Run, assert_fine, eventually, need
 
@@ -31,23 +26,6 @@ def wait(browser: webdriver.Chrome, script: str) -> None:
         eventually(lambda: browser.execute_script(f"return {script}"))
     except AssertionError:
         pytest.fail(browser.execute_script("return document.body.innerText"))
-
-
-def test_the_shipped_curves_are_drawn_at_once(clone: Path, browser: webdriver.Chrome) -> None:
-    with screens.tensorboard(clone / "runs") as address:
-        browser.get(address + "#timeseries")
-        for agent in SHIPPED.values():
-            wait(browser, f"document.body.innerText.includes('{agent.stem}')")
-        wait(browser, "document.body.innerText.includes('/success_rate')")
-        wait(browser, "document.querySelector('line-chart') !== null")
-        eventually(lambda: colored(browser) > 200, "no curve is drawn")
-
-
-def colored(browser: webdriver.Chrome) -> int:
-    """Pixels of the first chart that are not grey: its curves, as a person sees them."""
-    chart = browser.find_element(By.CSS_SELECTOR, "line-chart").screenshot_as_png
-    picture = np.asarray(PIL.Image.open(io.BytesIO(chart)).convert("RGB")).astype(int)
-    return int((np.ptp(picture, axis=-1) > 40).sum())
 
 
 def test_a_new_runs_curves_hparams_and_film_strips(

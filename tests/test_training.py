@@ -302,23 +302,20 @@ def test_training_that_diverges_says_so_and_leaves_the_last_sound_agent(
 
 @linux_only
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [5_000, 50_000])
-def test_a_full_disk_fails_and_what_was_saved_is_whole(size: int, run: Run, clone: Path) -> None:
-    """No file can grow beyond ``size``: too little for an agent, or only for the film strips."""
+def test_a_full_disk_fails_and_what_was_saved_is_whole(run: Run, clone: Path) -> None:
+    """No file can grow beyond 50 kB, which is too little for the film strips alone."""
     import resource  # Windows has none
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
 
     before = set(clone.rglob("*.zip"))
     small = ("--n-envs", 2, "--batch-size", 32, "--total-timesteps", 10_000, "--net-arch", 8)
     result = run(TRAIN, *small, "--no-subprocesses", preexec_fn=limit)
     assert result.returncode not in (0, 130)
     assert result.stderr
-    new = set(clone.rglob("*.zip")) - before
-    assert len(new) == (size == 50_000)
-    for agent in new:
-        assert agents.read(agent).num_timesteps >= 0
+    (agent,) = set(clone.rglob("*.zip")) - before
+    agents.read(agent)
 
 
 @linux_only
