@@ -119,11 +119,11 @@ def median(runs: list[dict[str, Any]], x: int) -> float:
 
 def table(groups: shared.Groups) -> str:
     rows = []
-    for (variant, method), runs in groups.items():
+    for (method, variant), runs in groups.items():
         solved = sum(run["solved"] for run in runs)
         steps, seconds = median(runs, 0), median(runs, 1)
         each = [run["curve"][-1][1] for run in runs]
-        times = seconds / median(groups[variant, "this recipe"], 1)
+        times = seconds / median(groups["this recipe", variant], 1)
         rows.append(
             f"{variant} | {method} | {solved} of {len(runs)} | {steps:,.0f} "
             f"| {seconds:.1f} ({min(each):.1f} to {max(each):.1f}) | {times:.1f}"
@@ -146,7 +146,7 @@ def draw(groups: shared.Groups) -> None:
     )
     columns = dict(zip(VARIANTS, axes.T, strict=True))
     colors = {method: f"C{number}" for number, method in enumerate(METHODS)}
-    for (variant, method), runs in groups.items():
+    for (method, variant), runs in groups.items():
         above, below = columns[variant]
         for run in runs:
             steps, seconds, rates = zip(*run["curve"], strict=True)

@@ -90,7 +90,7 @@ def run(method: str, task: str, seed: int) -> dict[str, Any]:
 def table(groups: shared.Groups) -> str:
     rows = []
     for task in recipes.PUSH_RECIPES:
-        runs = groups[task, OURS]
+        runs = groups[OURS, task]
         steps, seconds, _ = zip(*(run["curve"][-1] for run in runs), strict=True)
         success = [statistics.fmean(run["success"]) for run in runs]
         each = " ".join(f"{rate:.1%}" for rate in success)
@@ -110,7 +110,7 @@ def table(groups: shared.Groups) -> str:
 def others_table(groups: shared.Groups) -> str:
     """Push when the other methods are cut off."""
     rows = []
-    for (task, method), runs in groups.items():
+    for (method, task), runs in groups.items():
         if task == "Push":
             # A run ends with a rollout, so a little later.
             in_time = [[p for p in run["curve"] if p[1] <= 60 * OTHER_MINUTES + 9] for run in runs]
@@ -126,7 +126,7 @@ def draw(groups: shared.Groups) -> None:
     plt = shared.need("matplotlib.pyplot")
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
     axis_of = dict(zip(recipes.PUSH_RECIPES, axes, strict=True))
-    for (task, method), runs in groups.items():
+    for (method, task), runs in groups.items():
         for run in runs:
             _, seconds, rates = zip(*run["curve"], strict=True)
             minutes = [s / 60 for s in seconds]

@@ -27,7 +27,7 @@ CELLS = {
 }
 JUDGED = " | ".join(CELLS)
 
-Groups = dict[tuple[str, str], list[dict[str, Any]]]  # runs by their variant and method
+Groups = dict[tuple[str, str], list[dict[str, Any]]]  # runs by their method and variant
 
 
 class Curve(BaseCallback):
@@ -126,9 +126,9 @@ def complete(
     for key in left:
         print(*key, sep=", ", flush=True)
         add(file, dict(zip(names, key, strict=True)) | run(*key) | {"machine": here})
-    groups: Groups = {(variant, method): [] for method, variant, _ in minutes}
+    groups: Groups = {(method, variant): [] for method, variant, _ in minutes}
     for result in results(file):
-        groups.setdefault((result["variant"], result["method"]), []).append(result)
+        groups.setdefault((result["method"], result["variant"]), []).append(result)
     return groups
 
 

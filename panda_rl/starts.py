@@ -1,4 +1,4 @@
-"""Where training episodes start, for what chance would never find."""
+"""Where training episodes start, for what random actions would never find."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ HALF_CUBE, WIDE_OPEN = 0.021, 0.04  # m: positions of each finger, the first wit
 class GraspStarts(gym.Wrapper):
     """Starts some episodes with the cube in the hand, and some with the open hand around it.
 
-    Chance hardly ever grasps a cube, so an agent that picks and places would learn nothing but
-    to push. This is an old trick of HER's authors (Andrychowicz et al., 2017). Only training has
-    this wrapper; every evaluation starts as panda-gym does.
+    Random actions hardly ever grasp a cube, so an agent that picks and places would learn only to
+    push. HER's authors did the same (Andrychowicz et al., 2017). Only training has this wrapper;
+    every evaluation starts as panda-gym does.
 
     Args:
         env: PandaPickAndPlace-v2.
