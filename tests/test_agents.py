@@ -72,7 +72,8 @@ def assert_refused(call: Run, tmp_path: Path) -> Callable[..., None]:
 
     def assert_refused(agent: Path, *words: str) -> None:
         assert_one_line(call(TEST, agent, "--no-render", "--episodes", 1), str(agent), *words)
-        result = call(TRAIN, "--resume", agent, "--total-timesteps", 10**6)
+        small = ("--n-envs", 1, "--batch-size", 32, "--no-subprocesses")
+        result = call(TRAIN, "--resume", agent, "--total-timesteps", 10**6, *small)
         assert_one_line(result, str(agent), *words)
         assert not (tmp_path / "runs").exists()
 

@@ -111,7 +111,6 @@ def test_the_benchmark_goes_on_where_it_was(checkout: Path) -> None:
     assert "| ee dense | this recipe | 1 of 1 | 2,048 | 2.5 (2.5 to 2.5) | 1.0 |" in readme
     assert "| joints sparse | TQC+HER | 0 of 1 | inf |" in readme
     assert "without judging. Machine: mine. Machine: " in readme
-    assert end(start(checkout, "benchmark", "--seeds", 1))[0].startswith("0 runs are left")
 
 
 @pytest.mark.parametrize("module", ["study", "benchmark", "push"])

@@ -273,7 +273,7 @@ def test_an_agent_that_does_not_fit_the_flags_is_one_line(
     given: list[object], call: Run, tmp_path: Path
 ) -> None:
     agent = shutil.copy(JOINTS, tmp_path)
-    more = ("--total-timesteps", 10**6, "--no-subprocesses")
+    more = ("--total-timesteps", 10**6, "--n-envs", 1, "--no-subprocesses")
     assert_one_line(call(TRAIN, "--resume", agent, *given, *more), str(agent), "does not fit")
     assert not (tmp_path / "runs").exists()
 
