@@ -57,7 +57,7 @@ def make_model(config: recipes.PushConfig, env: VecEnv) -> SAC:
         gradient_steps=config.gradient_steps,
         batch_size=config.batch_size,
         # Constant in the first half; then it falls to 0, since the success swings while it is high.
-        learning_rate=lambda remaining: rate * min(1.0, 2 * remaining),
+        learning_rate=lambda remaining: rate * min(1.0, max(0.0, 2 * remaining)),
         gamma=config.gamma,
         tau=config.tau,
         ent_coef=f"auto_{config.ent_coef}",

@@ -7,7 +7,6 @@ pickle can run any program. ``read`` takes only tensors and JSON.
 
 import dataclasses
 import json
-import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,10 @@ from panda_rl.features import NormReLU, RelativeCube, RelativeGoal
 NOT_FINITE = "it has weights that are not finite numbers"
 PUSH_TASKS = ("Push", "PickAndPlace")  # another name could make Gymnasium import any module
 LARGEST = 100_000_000  # bytes, unpacked; the shipped agents have at most a million
+# What has no weights can't be told from them, so its name, which Stable-Baselines3 writes beside
+# each class's pickle, must be one of these.
+ACTIVATIONS = {str(kind): kind for kind in (*vars(torch.nn.modules.activation).values(), NormReLU)}
+EXTRACTORS = tuple(map(str, (CombinedExtractor, RelativeGoal, RelativeCube)))
 
 
 def check_finite(policy: BasePolicy, message: str) -> None:
@@ -113,14 +116,17 @@ class SavedAgent:
 
         Raises UsageError if the agent's networks are of another kind than the model's.
         """
-        scale = float(getattr(model.policy.features_extractor, "scale", 0))
-        if (self.activation, self.config["goal_scale"]) != (model.policy.activation_fn, scale):
+        policy: Any = model.policy
+        scale = float(getattr(policy.features_extractor, "scale", 0))
+        noise = self.config.get("log_std_init", policy.log_std_init)
+        mine = (policy.activation_fn, scale, policy.log_std_init)
+        if (self.activation, self.config["goal_scale"], noise) != mine:
             raise self._misfit("this run")
         try:
-            model.policy.load_state_dict(self.weights)
+            policy.load_state_dict(self.weights)
         except Exception as error:  # see policy
             raise self._misfit("this run") from error
-        check_finite(model.policy, f"{self.path} is broken: {NOT_FINITE}")
+        check_finite(policy, f"{self.path} is broken: {NOT_FINITE}")
         model.num_timesteps = self.num_timesteps
         # Other goals than before, but never held-out ones.
         seed = (model.seed or 0) + self.num_timesteps
@@ -157,16 +163,20 @@ def read(path: Path) -> SavedAgent:
         # A tensor can claim more numbers than are in the file. Each takes four bytes.
         if 4 * sum(tensor.numel() for tensor in weights.values()) > LARGEST:
             raise ValueError
-        # Stable-Baselines3 writes the name of each class beside its pickle.
-        name = re.search(r"activation\.(\w+)", str(data["policy_kwargs"].get("activation_fn")))
-        activation = getattr(torch.nn, name[1] if name else "Tanh")
         task, head, net = "Reach", "action_net", "mlp_extractor.policy_net"
+        default: type[torch.nn.Module] = torch.nn.Tanh
         if "actor.mu.bias" in weights:  # SAC's. Its critics are for training alone.
             actor = [name for name in weights if name.startswith("actor.")]
             weights = {name.removeprefix("actor."): weights[name] for name in actor}
-            task, head, net, activation = str(config["task"]), "mu", "latent_pi", NormReLU
+            task, head, net = str(config["task"]), "mu", "latent_pi"
+            default = torch.nn.ReLU
             if task not in PUSH_TASKS:
                 raise ValueError
+        kwargs = data["policy_kwargs"]
+        activation = ACTIVATIONS[kwargs.get("activation_fn", str(default))]
+        extractor = kwargs.get("features_extractor_class", str(CombinedExtractor))
+        if extractor not in EXTRACTORS or kwargs.get("squash_output"):
+            raise ValueError
         config |= {
             "task": task,
             "control_type": {3: "ee", 4: "ee", 7: "joints"}[len(weights[f"{head}.bias"])],
@@ -176,7 +186,8 @@ def read(path: Path) -> SavedAgent:
         return SavedAgent(path, weights, activation, int(data["num_timesteps"]), config)
     except Exception as error:  # a stranger's bytes can make any parser fail in any way
         raise UsageError(
-            f"{path} is not an agent of the training scripts, nor of PPO for PandaReach-v2"
+            f"{path} is not an agent of the training scripts, nor of PPO for PandaReach-v2 with "
+            "PyTorch's activations"
         ) from error
 
 

@@ -23,9 +23,12 @@ class UsageError(ValueError):
 def run(script: Callable[[], None]) -> None:
     """Run ``script``. A UsageError becomes one line and exit code 2, Ctrl-C exit code 130.
 
-    A cluster's SIGTERM counts as Ctrl-C. A bug keeps its traceback.
+    A cluster's SIGTERM counts as Ctrl-C, and so does the SIGHUP of a terminal that is closed. A bug
+    keeps its traceback.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):  # Windows has no HUP
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, signal.default_int_handler)
     try:
         script()
     except UsageError as error:

@@ -247,8 +247,8 @@ class PushConfig(Run, PushTask):
 
 # Why these numbers?
 #
-# n_sampled_goal: random actions hardly ever bring the cube to its goal. So of five steps in a minibatch,
-#   four pretend that the goal was where the cube got to later in their episode.
+# n_sampled_goal: random actions hardly ever bring the cube to its goal. So of five steps in a
+#   minibatch, four pretend that the goal was where the cube got to later in their episode.
 # train_freq, gradient_steps, batch_size: with an update for every two steps, each step is replayed
 #   128 times on average. An update takes as long as four steps in the simulator.
 # gamma: with 0.9, a reward 20 steps ahead counts for an eighth. A cube that must be grasped first

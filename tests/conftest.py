@@ -87,7 +87,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     def call(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         words = [str(ROOT / script), *map(str, arguments)]
         monkeypatch.setattr(sys, "argv", words)
-        handler = signal.getsignal(signal.SIGTERM)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
         output, errors, code = io.StringIO(), io.StringIO(), 0
         try:
             with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
@@ -95,7 +95,8 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         except SystemExit as stop:
             code = int(stop.code or 0)
         finally:
-            signal.signal(signal.SIGTERM, handler)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         return subprocess.CompletedProcess(words, code, output.getvalue(), errors.getvalue())
 
     return call

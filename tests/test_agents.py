@@ -7,6 +7,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import gymnasium as gym
 import pytest
 import torch
 from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.torch_layers import CombinedExtractor
 
 import panda_reach_train_agent as script
 from panda_rl import agents, recipes
 from panda_rl.cli import AGENTS
+from panda_rl.features import NormReLU
 from tests.conftest import SHIPPED, Run, assert_fine, assert_one_line, linux_only
 
 WHOLE = SHIPPED.read_bytes()
@@ -33,6 +36,10 @@ class Bomb:
 
     def __reduce__(self) -> tuple:
         return open, (str(self.path), "w")
+
+
+class Mine(CombinedExtractor):
+    """A student's own input, which has no weights."""
 
 
 def members(source: Path = SHIPPED) -> dict[str, bytes]:
@@ -150,6 +157,27 @@ def test_agents_of_other_tasks_and_kinds_are_refused(
         assert_refused(tmp_path / "theirs.zip")
 
 
+@pytest.mark.parametrize(
+    "policy_kwargs",
+    [
+        {"activation_fn": torch.nn.Identity},
+        {"activation_fn": partial(torch.nn.LeakyReLU, 0.5)},
+        {"features_extractor_class": Mine},
+        {"squash_output": True},
+    ],
+    ids=str,
+)
+def test_an_agent_whose_parts_are_not_in_its_weights_is_refused(
+    policy_kwargs: dict[str, Any], tmp_path: Path, assert_refused: Callable[..., None]
+) -> None:
+    """Another activation in their place would play, and be another policy."""
+    use_sde = "squash_output" in policy_kwargs
+    env = "panda_rl:PandaReach-v2"
+    model = PPO("MultiInputPolicy", env, use_sde=use_sde, policy_kwargs=policy_kwargs, device="cpu")
+    model.save(tmp_path / "theirs.zip")
+    assert_refused(tmp_path / "theirs.zip", "not an agent")
+
+
 NAN, HUGE = float("nan"), torch.zeros(()).expand(3, 10**12)  # a terabyte
 HOSTILE: dict[str, dict[str, Any]] = {
     "not finite: noise": {"log_std": torch.full((3,), NAN)},
@@ -225,6 +253,7 @@ PLAIN: list[dict[str, Any]] = [
     {"policy_kwargs": {"net_arch": {"pi": [32], "vf": [48, 16]}}},
     {"policy_kwargs": {"net_arch": []}},
     {"policy_kwargs": {"activation_fn": torch.nn.ReLU}},
+    {"policy_kwargs": {"activation_fn": NormReLU}},
     {"policy_kwargs": {"activation_fn": torch.nn.ELU, "net_arch": [16]}},
     {"use_sde": True},
 ]

@@ -173,6 +173,33 @@ def test_a_sac_agent_of_no_task_that_we_know_is_refused(
     assert_one_line(call(TEST, agent, "--no-render"), str(agent), "not an agent")
 
 
+def test_an_agent_with_another_activation_plays_with_it(tmp_path: Path) -> None:
+    """The activation has no weights: it is known by its name."""
+    model = SAC(
+        "MultiInputPolicy",
+        "panda_rl:PandaPush-v2",
+        policy_kwargs={"activation_fn": torch.nn.Tanh},
+        buffer_size=10,
+        device="cpu",
+    )
+    agents.save(model, tmp_path / "x.zip", {"task": "Push"})
+    agent = agents.read(tmp_path / "x.zip")
+    env = agent.make_env()
+    observation, _ = env.reset(seed=0)
+    action, _ = agent.policy(env).predict(observation, deterministic=True)
+    assert (model.predict(observation, deterministic=True)[0] == action).all()
+    env.close()
+
+
+def test_training_never_unlearns_at_its_end() -> None:
+    """SAC's last rollout passes the number of steps; the learning rate then stays 0."""
+    config = replace(recipes.PUSH_RECIPES["Push"], n_envs=1)
+    env = script.make_env(config)
+    rate = script.make_model(config, env).lr_schedule
+    assert [rate(remaining) for remaining in (1, 0.5, 0.25, 0, -0.1)] == [1e-3, 1e-3, 5e-4, 0, 0]
+    env.close()
+
+
 def test_a_cubes_agent_where_reachs_is_expected_is_one_line(call: Run, tmp_path: Path) -> None:
     for words in (
         ("panda_reach_train_agent.py", "--resume", CUBE_AGENTS["Push"]),

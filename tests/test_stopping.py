@@ -105,11 +105,11 @@ def test_a_stopped_run_is_saved_and_goes_on_by_the_command_it_prints(
     assert agent.read_bytes() == before
 
 
-def test_ctrl_c_saves_a_cubes_agent_too(clone: Path) -> None:
+def test_a_terminal_that_is_closed_saves_a_cubes_agent_too(clone: Path) -> None:
     process = start(clone, script="push_train")
     wait_for_line(process, " 2,048/")
     time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGHUP)
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, ""), output
     saved = agents.read(clone / "rl-trained-agents" / "PandaPush_SAC_v2_1.zip")

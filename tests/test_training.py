@@ -266,7 +266,13 @@ def test_resume_takes_weights_steps_and_config_and_flags_typed_now_win(
 
 @pytest.mark.parametrize(
     "given",
-    [["--control-type", "ee"], ["--goal-scale", 0], ["--goal-scale", 4], ["--net-arch", 32]],
+    [
+        ["--control-type", "ee"],
+        ["--goal-scale", 0],
+        ["--goal-scale", 4],
+        ["--net-arch", 32],
+        ["--log-std-init", -3],
+    ],
     ids=str,
 )
 def test_an_agent_that_does_not_fit_the_flags_is_one_line(
