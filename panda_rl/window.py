@@ -34,16 +34,15 @@ class Window:
 
     def __init__(self, task: str) -> None:
         path = os.pathsep.join((str(cli.ROOT), os.environ.get("PYTHONPATH", "")))
-        self._process = subprocess.Popen(
+        self._process: Any = subprocess.Popen(
             [sys.executable, "-m", "panda_rl.window", task],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # Xlib's message when the window is closed
-            text=True,
+            bufsize=0,  # so that nothing is left to write when the window is closed
             env=os.environ | {"PYTHONPATH": path},
             start_new_session=True,  # a terminal's Ctrl-C is for the script alone
         )
-        assert self._process.stdout
         if not self._process.stdout.readline():  # it writes a line once the window is open
             self.close()
             raise cli.UsageError(
@@ -60,7 +59,7 @@ class Window:
         }
         poses["panda"] = [[panda.robot.get_joint_angle(i)] for i in panda.robot.joint_indices]
         try:
-            print(json.dumps(poses), file=self._process.stdin, flush=True)
+            self._process.stdin.write(f"{json.dumps(poses)}\n".encode())
         except OSError:
             raise WindowClosed from None
 
