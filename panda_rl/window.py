@@ -34,7 +34,7 @@ class Window:
 
     def __init__(self, task: str) -> None:
         path = os.pathsep.join((str(cli.ROOT), os.environ.get("PYTHONPATH", "")))
-        self._process: Any = subprocess.Popen(
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "panda_rl.window", task],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -43,6 +43,8 @@ class Window:
             env=os.environ | {"PYTHONPATH": path},
             start_new_session=True,  # a terminal's Ctrl-C is for the script alone
         )
+        assert self._process.stdin and self._process.stdout
+        self._input = self._process.stdin
         if not self._process.stdout.readline():  # it writes a line once the window is open
             self.close()
             raise cli.UsageError(
@@ -59,7 +61,7 @@ class Window:
         }
         poses["panda"] = [[panda.robot.get_joint_angle(i)] for i in panda.robot.joint_indices]
         try:
-            self._process.stdin.write(f"{json.dumps(poses)}\n".encode())
+            self._input.write(f"{json.dumps(poses)}\n".encode())
         except OSError:
             raise WindowClosed from None
 
