@@ -141,16 +141,11 @@ def test_the_loop_needs_nothing_of_ours() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", [("ee", "dense"), ("joints", "sparse")])
-def test_over_a_pipe_it_reaches_the_same_goals(
-    variant: tuple[str, str], exported: Callable[..., Path]
-) -> None:
-    policy = agents.read(REACH_AGENTS[variant]).policy(  # type: ignore[index]
-        gym.make("PandaReach-v2", control_type=variant[0])
-    )
-    by_torch, _ = move(policy, variant[0])
-    loop = Loop(sys.executable, "-I", LOOP, exported(*variant), NO_LIMIT)
-    by_loop, _ = move(loop, variant[0])
+def test_over_a_pipe_it_reaches_the_same_goals(exported: Callable[..., Path]) -> None:
+    agent = agents.read(REACH_AGENTS["joints", "sparse"])
+    by_torch, _ = move(agent.policy(agent.make_env()), "joints")
+    loop = Loop(sys.executable, "-I", LOOP, exported("joints", "sparse"), NO_LIMIT)
+    by_loop, _ = move(loop, "joints")
     loop.close()
     assert [e.success for e in by_loop] == [e.success for e in by_torch] == [True] * 100
     assert [e.steps_to_goal for e in by_loop] == [e.steps_to_goal for e in by_torch]

@@ -158,7 +158,7 @@ def test_only_training_starts_at_a_grasp() -> None:
 @pytest.mark.parametrize(("task", "least"), [("Push", 96), ("PickAndPlace", 92)])
 def test_the_shipped_agents_reach_the_goals(task: str, least: int, call: Run) -> None:
     agent = CUBE_AGENTS[task]
-    result = call(TEST, agent, "--no-render", "--episodes", 100)
+    result = call(TEST, agent, "--no-render", "--episodes", 50)
     assert_fine(result)
     assert float(row(result.stdout, "success rate").split("%")[0]) >= least
 

@@ -42,7 +42,7 @@ JOINTS = SHIPPED.with_name("PandaReach_PPO_v2_joints_dense.zip")
 
 
 @pytest.mark.slow
-def test_the_default_run_reaches_the_goals(run: Run, clone: Path) -> None:
+def test_the_default_run_reaches_the_goals(run: Run, call: Run, clone: Path) -> None:
     result = run(TRAIN)
     assert_fine(result)
     assert float(row(result.stdout, "success rate").split("%")[0]) >= 99
@@ -64,7 +64,7 @@ def test_the_default_run_reaches_the_goals(run: Run, clone: Path) -> None:
     assert "--logdir" in result.stdout.split("Its curve:")[1]
 
     # The test script plays it on the same goals, to the same table.
-    again = run(TEST, agent, "--no-render")
+    again = call(TEST, agent, "--no-render")
     assert_fine(again)
     rows = """episodes; success rate; mean return, dense; mean return, sparse; mean final distance;
         worst final distance; mean steps to the goal; mean effort; mean change of action"""
@@ -100,21 +100,15 @@ def test_same_seed_same_agent_also_at_the_same_moment_and_in_processes(clone: Pa
         command = [sys.executable, str(clone / TRAIN), *small, *words]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
-    together = [
-        start("--no-subprocesses"),
-        start("--subprocesses"),
-        start("--seed", "1", "--no-subprocesses"),
-    ]
-    assert [process.wait(600) for process in together] == [0, 0, 0]
-    trained: dict[int, list[Any]] = {0: [], 1: []}
-    for n in (1, 2, 3):
+    together = [start("--no-subprocesses"), start("--subprocesses")]
+    assert [process.wait(600) for process in together] == [0, 0]
+    trained = []
+    for n in (1, 2):
         agent = clone / "rl-trained-agents" / f"{RUN[:-1]}{n}.zip"
         logged = scalars(clone / "runs" / agent.stem)
         assert logged.keys() >= {"eval/success_rate", "train/loss", "rollout/ep_rew_mean"}
-        trained[agents.read(agent).config["seed"]].append((weights(agent), logged))
-    assert len(trained[0]) == 2
-    assert trained[0][0] == trained[0][1]
-    assert trained[0][0][0] != trained[1][0][0]
+        trained.append((weights(agent), logged))
+    assert trained[0] == trained[1]
 
 
 def test_name_and_hyperparameters_reach_the_agent_and_nothing_is_overwritten(
