@@ -98,6 +98,7 @@ def print_table(title: str, first_seed: int, episodes: Sequence[Episode], **more
     goals = "held-out goals" if first_seed >= CHOOSING_SEED else "goals for training"
     interval = f"95% interval {result['success_low']:.1%} to {result['success_high']:.1%}"
     reached = f"at some step in {result['reached_goal']:,} of {len(episodes):,} episodes"
+    steps = f"{result['mean_steps_to_goal']:.1f}" if result["reached_goal"] else "-"
     rows = {
         "episodes": f"{len(episodes):,}  ({goals}, seeds from {first_seed:,})",
         "success rate": f"{result['success_rate']:.1%}  ({interval})",
@@ -105,7 +106,7 @@ def print_table(title: str, first_seed: int, episodes: Sequence[Episode], **more
         "mean return, sparse": f"{result['mean_sparse_return']:.2f}",
         "mean final distance": f"{result['mean_final_distance'] * 1000:.1f} mm",
         "worst final distance": f"{result['worst_final_distance'] * 1000:.1f} mm",
-        "mean steps to the goal": f"{result['mean_steps_to_goal']:.1f}  ({reached})",
+        "mean steps to the goal": f"{steps}  ({reached})",
         "mean effort": f"{result['mean_effort']:.3f}  (squared action)",
         "mean change of action": f"{result['mean_action_change']:.3f}",
     }

@@ -82,7 +82,7 @@ class Config(Run, Variant):  # tyro shows the comments as --help
     learning_rate: float = 2e-3  # Adam's, at the start; it falls linearly to 0
     gamma: float = 0.5  # discount: 0 counts only the next reward, 1 counts all alike
     gae_lambda: float = 0.8  # advantages: 0 for low variance, 1 for low bias
-    clip_range: float = 0.3  # change of an action's probability that still pays: 0.3 is 30%
+    clip_range: float = 0.3  # an update gains nothing by a larger change of an action's probability
     ent_coef: float = 0.0  # weight of the entropy bonus, a reward for noise
     vf_coef: float = 0.5  # weight of the value loss
     max_grad_norm: float = 0.5  # gradients longer than this are scaled down
@@ -131,7 +131,7 @@ class Config(Run, Variant):  # tyro shows the comments as --help
 # ent_coef: entropy says how spread out the actions are. To a sparse reward, all places within
 #   5 cm are equally good; only noise, which may carry the hand out again, favours the middle.
 # vf_coef: with 0.5, some joints runs got stuck at 95% of the goals. That was before the effort
-#   penalty; three seeds with it show no difference.
+#   penalty; two seeds with it show no difference.
 # adam_beta2: the gradients change fast here, so forget old ones sooner.
 # goal_scale: see features.py.
 # effort_coef: see rewards.py. A sparse reward forgives more movement, so it must cost more.
@@ -213,7 +213,7 @@ class PushConfig(Run, PushTask):
     control_type: ClassVar = "ee"
 
     total_timesteps: int = 148_000  # steps of experience, over all environments
-    buffer_size: int | None = None  # steps to keep, 0.24 MB a thousand; by default all of the run
+    buffer_size: int | None = None  # steps to keep, 0.24 MB for 1,000; by default all of the run
     n_sampled_goal: int = 4  # HER: steps with a made-up goal for each with the real one
     learning_starts: int = 2_000  # random steps before the first update
     train_freq: int = 4  # steps in each environment between two updates

@@ -113,6 +113,8 @@ def test_the_table_has_the_means_of_the_episodes(capsys: pytest.CaptureFixture[s
     # Of the episodes that got there, and it says of how many.
     steps = row(table, "mean steps to the goal")
     assert steps.startswith("3.0 ") and "1 of 2" in steps
+    evaluation.print_table("an arm", 0, [BAD])
+    assert row(capsys.readouterr().out, "mean steps to the goal").startswith("- ")
 
 
 def test_goals_of_training_are_not_called_held_out(capsys: pytest.CaptureFixture[str]) -> None:
