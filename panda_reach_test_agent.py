@@ -20,8 +20,8 @@ from panda_rl.window import has_display
 class Options:
     """Play a saved agent and report how good it is. Nothing in its file is run."""
 
-    agent: tyro.conf.Positional[Path] = cli.AGENTS / "PandaReach_PPO_v2_ee_dense.zip"  # its zip
-    episodes: int = 0  # 0: as many as suit: 100, 10 in a window, 5 when recording
+    agent: tyro.conf.Positional[Path] = cli.AGENTS / "PandaReach_PPO_v2_ee_dense.zip"  # a zip of the training scripts
+    episodes: int = 0  # 0 stands for 100, or 10 in a window, or 5 when recording
     render: bool = has_display()  # play in a window, in real time
     seed: int = evaluation.JUDGING_SEED  # of the first goal; each later goal has the next seed
     record: Path | None = None  # a .gif or .mp4 to write; drawing takes about 10 s an episode
