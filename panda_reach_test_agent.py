@@ -20,7 +20,7 @@ from panda_rl.window import has_display
 class Options:
     """Play a saved agent and report how good it is. Nothing in its file is run."""
 
-    agent: tyro.conf.Positional[Path] = cli.AGENTS / "PandaReach_PPO_v2_ee_dense.zip"  # a zip of the training scripts
+    agent: tyro.conf.Positional[Path] = cli.AGENTS / "PandaReach_PPO_v2_ee_dense.zip"  # a saved zip
     episodes: int = 0  # 0 stands for 100, or 10 in a window, or 5 when recording
     render: bool = has_display()  # play in a window, in real time
     seed: int = evaluation.JUDGING_SEED  # of the first goal; each later goal has the next seed
