@@ -220,8 +220,12 @@ def test_a_cubes_agent_where_reachs_is_expected_is_one_line(call: Run, tmp_path:
         ("--held", 0.1),
         ("--task", "PickAndPlace", "--held", 0.7, "--around", 0.7),
         ("--buffer-size", 10),
-        ("--batch-size", 0),
+        ("--batch-size", 1),
         ("--ent-coef", 0),
+        ("--train-freq", 0),
+        ("--n-sampled-goal", -1),
+        ("--learning-starts", 399),
+        ("--gamma", 1.1),
     ],
     ids=str,
 )
