@@ -68,7 +68,7 @@ def study(
         flags += ["--no-subprocesses"]  # Ray has a process for each run
         config = recipes.parse(flags)
         if config not in runs.values():  # the recipe may have this number already
-            runs["_".join(filter(None, (variant, change, f"seed={seed}")))] = config
+            runs[f"{group_name(variant, change)}_seed={seed}"] = config
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before the import
     ray = shared.need("ray")
     # A run that was judged on another number of goals does not count.
@@ -101,6 +101,10 @@ def study(
     sys.exit(failed)
 
 
+def group_name(variant: str, change: str) -> str:
+    return f"{variant}_{change}" if change else variant
+
+
 def steps_to_solved(runs: list[dict[str, Any]]) -> str:
     return " ".join(f"{run['curve'][-1][0]:,}" if run["solved"] else "-" for run in runs)
 
@@ -120,7 +124,7 @@ def steps_table(
     """Steps to solved of each seed: a row for each change, a column for each variant."""
     rows = []
     for change in changes:
-        names = ("_".join(filter(None, (variant, change))) for variant in variants)
+        names = (group_name(variant, change) for variant in variants)
         cells = (steps_to_solved(groups.get(name, [])) for name in names)
         rows.append(" | ".join((change or "none", *cells)))
     return shared.table(" | ".join(("change", *variants)), rows)

@@ -14,6 +14,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 AGENTS = ROOT / "rl-trained-agents"
 RUNS = ROOT / "runs"
+# Windows has no SIGHUP.
+STOPS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class UsageError(ValueError):
@@ -26,7 +28,7 @@ def run(script: Callable[[], None]) -> None:
     A cluster's SIGTERM counts as Ctrl-C, and so does the SIGHUP of a terminal that is closed. A bug
     keeps its traceback.
     """
-    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):  # Windows has no HUP
+    for number in STOPS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
             signal.signal(number, signal.default_int_handler)
     try:

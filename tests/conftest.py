@@ -87,7 +87,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     def call(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         words = [str(ROOT / script), *map(str, arguments)]
         monkeypatch.setattr(sys, "argv", words)
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+        handlers = {number: signal.getsignal(number) for number in cli.STOPS}
         output, errors, code = io.StringIO(), io.StringIO(), 0
         try:
             with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):

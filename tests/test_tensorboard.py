@@ -1,4 +1,4 @@
-"""A real TensorBoard on the shipped curves and on a new run, read in a real browser."""
+"""A real TensorBoard on a new run, read in a real browser."""
 
 from collections.abc import Iterator
 from pathlib import Path
