@@ -22,15 +22,15 @@ class Recording:
         self.frames: list[Image.Image] = []
 
     def add(self, picture: np.ndarray, caption: str, reached: bool) -> None:
-        """Add a frame. The caption is green if the goal is reached."""
+        """Add a frame with a caption of a few short lines, green if the goal is reached."""
         frame = Image.fromarray(picture).resize(self.size, Image.Resampling.LANCZOS)
-        margin = self.size[1] // 24
+        width, height = self.size
         ImageDraw.Draw(frame).text(
-            (margin, margin),
+            (0.62 * width, height // 24),  # in the upper right, where the arm hardly ever is
             caption,
             fill=(80, 220, 100) if reached else (255, 255, 255),
-            font=ImageFont.load_default(self.size[1] // 18),
-            stroke_width=2,  # the white arm may be behind it
+            font=ImageFont.load_default(height // 18),
+            stroke_width=2,  # should the white arm be behind it
             stroke_fill=(44, 62, 80),
         )
         self.frames.append(frame)

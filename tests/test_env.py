@@ -182,6 +182,7 @@ def test_a_picture_shows_each_cube_and_each_goal(task: str, make: Callable[..., 
         warnings.simplefilter("error")
         picture = env.render()
     assert (picture.shape, picture.dtype) == ((480, 720, 3), np.uint8)
+    assert make(f"Panda{task}-v2").unwrapped.render() is None  # it was made without render_mode
     panda = env.unwrapped.panda
     names = simulator.movable(panda, "object") + simulator.movable(panda, "target")
     assert len(names) == {"Reach": 1, "Stack": 4}.get(task, 2)

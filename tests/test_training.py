@@ -278,6 +278,25 @@ def test_an_agent_that_does_not_fit_the_flags_is_one_line(
     assert not (tmp_path / "runs").exists()
 
 
+LAST = evaluation.CHOOSING_SEED - 3 - agents.read(SHIPPED).num_timesteps  # with two environments
+
+
+@pytest.mark.parametrize("seed, wraps", [(0, False), (1, False), (LAST, False), (LAST + 1, True)])
+def test_a_resumed_agent_gets_other_goals_but_never_held_out_ones(seed: int, wraps: bool) -> None:
+    agent = agents.read(SHIPPED)
+    recipe = recipes.RECIPES["ee", "dense"]
+    config = replace(recipe, seed=seed, n_envs=2, subprocesses=False)
+    env = script.make_env(config)
+    agent.restore(script.make_model(config, env))
+    first = 0 if wraps else seed + agent.num_timesteps
+    alone = gym.make("PandaReach-v2")
+    expected = [alone.reset(seed=first + n)[0]["desired_goal"] for n in range(2)]
+    seen: Any = env.reset()
+    assert np.array_equal(seen["desired_goal"], expected)
+    env.close()
+    alone.close()
+
+
 # ------------------------------------------------------------------ what goes wrong
 
 
