@@ -40,7 +40,7 @@ def test_agent() -> None:
 
     def film(step: int, distance: float, reached: bool) -> None:
         if recording:
-            caption = f"goal {len(played) + 1}\n{distance * 1000:.0f} mm"
+            caption = f"goal {len(played) + 1}   {distance * 1000:.0f} mm"
             recording.add(env.get_wrapper_attr("picture")(), caption, reached)
 
     try:

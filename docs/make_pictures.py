@@ -92,7 +92,7 @@ class Film(BaseCallback):
     def _film(self) -> None:
         def film(step: int, distance: float, reached: bool) -> None:
             if step <= 30:
-                caption = f"{self.num_timesteps:,} steps trained\n{distance * 1000:.0f} mm"
+                caption = f"{self.num_timesteps:,} steps   {distance * 1000:.0f} mm"
                 self.recording.add(self.env.get_wrapper_attr("picture")(), caption, reached)
 
         evaluation.play(self.model, self.env, GOAL, film)

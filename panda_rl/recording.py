@@ -22,11 +22,11 @@ class Recording:
         self.frames: list[Image.Image] = []
 
     def add(self, picture: np.ndarray, caption: str, reached: bool) -> None:
-        """Add a frame with a caption of a few short lines, green if the goal is reached."""
+        """Add a frame with a caption in one line, green if the goal is reached."""
         frame = Image.fromarray(picture).resize(self.size, Image.Resampling.LANCZOS)
         width, height = self.size
         ImageDraw.Draw(frame).text(
-            (0.62 * width, height // 24),  # in the upper right, where the arm hardly ever is
+            (0.54 * width, height // 24),  # the arm hardly ever gets to the upper right
             caption,
             fill=(80, 220, 100) if reached else (255, 255, 255),
             font=ImageFont.load_default(height // 18),
