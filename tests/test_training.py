@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -60,8 +61,9 @@ def test_the_default_run_reaches_the_goals(run: Run, call: Run, clone: Path) -> 
     assert steps.split() == ["20,480/20,480"]
     logged_success = logged.Scalars("eval/success_rate")[-1].value
     assert float(success) == pytest.approx(logged_success * 100, abs=0.6)
-    assert f"{RUN}.zip" in result.stdout.split("Watch it:")[1]
-    assert "--logdir" in result.stdout.split("Its curve:")[1]
+    watch, curve = (shlex.split(line) for line in result.stdout.splitlines()[-2:])
+    assert watch == ["Watch", "it:", "python", str(clone / TEST), str(agent)]
+    assert curve == ["Its", "curve:", "tensorboard", "--logdir", str(clone / "runs")]
 
     # The test script plays it on the same goals, to the same table.
     again = call(TEST, agent, "--no-render")

@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import pytest
 import Xlib.display
 from gymnasium.utils.env_checker import check_env
 
-from panda_rl import agents
+import panda_reach_train_agent as training
+from panda_rl import agents, callbacks, recipes
 from panda_rl.cli import UsageError
 from tests import screens
 from tests.conftest import (
@@ -109,6 +111,22 @@ def test_the_window_shows_the_cubes_where_they_are(x: Xlib.display.Display, task
     time.sleep(1)
     assert (np.abs(before - screenshot(x)).sum(-1) > 60).sum() > 300
     env.close()
+
+
+@pytest.mark.usefixtures("display")
+def test_while_training_the_window_shows_one_episode_after_another() -> None:
+    config = replace(recipes.RECIPES["ee", "dense"], render=True, subprocesses=False)
+    watch: Any = callbacks.Watch(config)
+    watch.init_callback(training.make_model(config, training.make_env(config)))
+    panda = watch.env.unwrapped.panda
+    first = panda.task.goal.copy()
+
+    def another_goal() -> bool:
+        watch.on_step()
+        return bool(np.any(panda.task.goal != first))
+
+    eventually(another_goal)
+    watch.env.close()
 
 
 @pytest.mark.parametrize(
