@@ -1,5 +1,6 @@
 """Training, as a person does it: files, tables, numbers; the same seed, the same agent."""
 
+import io
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from stable_baselines3 import PPO
@@ -55,12 +57,14 @@ def test_the_default_run_reaches_the_goals(run: Run, call: Run, clone: Path) -> 
         data, config = (json.loads(archive.read(name)) for name in ("data", "config.json"))
     assert config["seed"] == data["seed"] == 0
     logged = curves(clone / "runs" / RUN)
-    for last in (logged.Scalars("eval/success_rate")[-1], logged.Images("film/episode")[-1]):
-        assert last.step == data["num_timesteps"] == 20_480  # the end was not left out
-    (*_, (steps, success)) = re.findall("(.*) steps: (.*)% of the goals", result.stdout)
-    assert steps.split() == ["20,480/20,480"]
-    logged_success = logged.Scalars("eval/success_rate")[-1].value
-    assert float(success) == pytest.approx(logged_success * 100, abs=0.6)
+    evaluations = logged.Scalars("eval/success_rate"), logged.Scalars("eval/mean_final_distance")
+    for logs in (*evaluations, logged.Images("film/episode")):
+        assert [log.step for log in logs] == [0, 2_048, 8_192, 20_480]
+    assert data["num_timesteps"] == 20_480  # the end was not left out
+    printed = re.findall(r"([\d,]+)/20,480 steps: +(\d+)% .* ([\d.]+) mm off", result.stdout)
+    for line, success, distance in zip(printed, *evaluations, strict=True):
+        expected = f"{success.step:,}", f"{success.value:.0%}"[:-1], f"{distance.value * 1000:.1f}"
+        assert line == expected
     watch, curve = (shlex.split(line) for line in result.stdout.splitlines()[-2:])
     assert watch == ["Watch", "it:", "python", str(clone / TEST), str(agent)]
     assert curve == ["Its", "curve:", "tensorboard", "--logdir", str(clone / "runs")]
@@ -90,6 +94,23 @@ def test_each_variant_trains_and_plays(
     result = call(TEST, agent, "--no-render", "--episodes", 2)
     assert_fine(result)
     assert row(result.stdout, "episodes") == "2  (held-out goals, seeds from 2,000,000)"
+
+
+def test_the_film_shows_the_first_goal_after_0_6_and_50_steps(call: Run, tmp_path: Path) -> None:
+    assert_fine(call(TRAIN, *SMALL, "--total-timesteps", 64, "--name", "arm"))
+    agent = agents.read(tmp_path / "agents" / "arm.zip")
+    env = agent.make_env()
+    pictures = []
+
+    def film(step: int, distance: float, reached: bool) -> None:
+        if step in (0, 6, 50):
+            pictures.append(env.get_wrapper_attr("picture")(240, 240, closeup=True))
+
+    evaluation.play(agent.policy(env), env, evaluation.CHOOSING_SEED, film)
+    env.close()
+    logged = curves(tmp_path / "runs" / "arm").Images("film/episode")[-1]
+    shown = PIL.Image.open(io.BytesIO(logged.encoded_image_string))
+    assert np.array_equal(np.asarray(shown), np.hstack(pictures))
 
 
 @pytest.mark.slow
