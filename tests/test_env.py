@@ -182,16 +182,23 @@ def test_a_picture_shows_each_cube_and_each_goal(task: str, make: Callable[..., 
         warnings.simplefilter("error")
         picture = env.render()
     assert (picture.shape, picture.dtype) == ((480, 720, 3), np.uint8)
+    assert (picture[[0, 240], -1] == (44, 62, 80)).all()  # sky and floor
     assert make(f"Panda{task}-v2").unwrapped.render() is None  # it was made without render_mode
     panda = env.unwrapped.panda
     names = simulator.movable(panda, "object") + simulator.movable(panda, "target")
     assert len(names) == {"Reach": 1, "Stack": 4}.get(task, 2)
+    brightness = {}
     for name in names:
         place = panda.sim.get_base_position(name)
         panda.sim.set_base_pose(name, np.array([0, 0, 50]), np.array([0, 0, 0, 1]))
         without = env.render()
         panda.sim.set_base_pose(name, place, np.array([0, 0, 0, 1]))
-        assert (np.abs(picture.astype(int) - without).sum(-1) > 40).sum() > 30, name
+        seen = np.abs(picture.astype(int) - without).sum(-1) > 40
+        assert seen.sum() > 30, name
+        brightness[name] = np.median(picture[seen])
+    if task != "Reach":
+        cubes = [brightness.pop(name) for name in simulator.movable(panda, "object")]
+        assert min(brightness.values()) > max(cubes)  # goals are pale
 
 
 # ------------------------------------------------------------------ a goal of one's own
