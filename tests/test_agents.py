@@ -19,7 +19,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor
 
 import panda_reach_train_agent as script
 from panda_rl import agents, recipes
-from panda_rl.cli import AGENTS
+from panda_rl.cli import AGENTS, UsageError
 from panda_rl.features import NormReLU
 from tests.conftest import SHIPPED, Run, assert_fine, assert_one_line, linux_only
 
@@ -296,6 +296,13 @@ def test_an_agent_of_plain_stable_baselines3_plays_and_resumes_or_says_why_not(
 def model() -> PPO:
     config = recipes.Config(n_envs=1, batch_size=32, subprocesses=False)
     return script.make_model(config, script.make_env(config))
+
+
+def test_an_agent_that_is_not_sound_is_not_saved(tmp_path: Path, model: PPO) -> None:
+    next(model.policy.parameters()).data[0] = torch.nan
+    with pytest.raises(UsageError, match=r"--learning-rate$"):
+        agents.save(model, tmp_path / "agent.zip", {})
+    assert not list(tmp_path.iterdir())
 
 
 @linux_only

@@ -173,15 +173,11 @@ def test_a_sac_agent_of_no_task_that_we_know_is_refused(
     assert_one_line(call(TEST, agent, "--no-render"), str(agent), "not an agent")
 
 
-def test_an_agent_with_another_activation_plays_with_it(tmp_path: Path) -> None:
-    """The activation has no weights: it is known by its name."""
-    model = SAC(
-        "MultiInputPolicy",
-        "panda_rl:PandaPush-v2",
-        policy_kwargs={"activation_fn": torch.nn.Tanh},
-        buffer_size=10,
-        device="cpu",
-    )
+@pytest.mark.parametrize("kwargs", [{}, {"activation_fn": torch.nn.Tanh}], ids=str)
+def test_an_agent_with_another_activation_plays_with_it(kwargs: dict, tmp_path: Path) -> None:
+    """The activation has no weights: it is known by its name, or is SAC's own."""
+    name = "panda_rl:PandaPush-v2"
+    model = SAC("MultiInputPolicy", name, policy_kwargs=kwargs, buffer_size=10, device="cpu")
     agents.save(model, tmp_path / "x.zip", {"task": "Push"})
     agent = agents.read(tmp_path / "x.zip")
     env = agent.make_env()
