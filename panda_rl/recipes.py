@@ -131,7 +131,7 @@ class Config(Run, Variant):  # tyro shows the comments as --help
 # ent_coef: entropy says how spread out the actions are. To a sparse reward, all places within
 #   5 cm are equally good; only noise, which may carry the hand out again, favours the middle.
 # vf_coef: with 0.5, some joints runs got stuck at 95% of the goals. That was before the effort
-#   penalty; two seeds with it show no difference.
+#   penalty; three seeds with it show no difference.
 # adam_beta2: the gradients change fast here, so forget old ones sooner.
 # goal_scale: see features.py.
 # effort_coef: see rewards.py. A sparse reward forgives more movement, so it must cost more.
