@@ -22,7 +22,7 @@ class Recording:
         self.frames: list[Image.Image] = []
 
     def add(self, picture: np.ndarray, caption: str, reached: bool) -> None:
-        """Add a frame with a caption in one line, green if the goal is reached."""
+        """Add a frame with a one-line caption, green if the goal is reached."""
         frame = Image.fromarray(picture).resize(self.size, Image.Resampling.LANCZOS)
         width, height = self.size
         ImageDraw.Draw(frame).text(
@@ -30,7 +30,7 @@ class Recording:
             caption,
             fill=(80, 220, 100) if reached else (255, 255, 255),
             font=ImageFont.load_default(height // 18),
-            stroke_width=2,  # should the white arm be behind it
+            stroke_width=2,  # in case the white arm is behind it
             stroke_fill=(44, 62, 80),
         )
         self.frames.append(frame)

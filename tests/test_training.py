@@ -123,8 +123,9 @@ def test_same_seed_same_agent_also_at_the_same_moment_and_in_processes(clone: Pa
         command = [sys.executable, str(clone / TRAIN), *small, *words]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
-    together = [start("--no-subprocesses"), start("--subprocesses")]
-    assert [process.wait(600) for process in together] == [0, 0]
+    other = start("--no-subprocesses", "--seed", "1", "--name", "other")
+    together = [other, start("--no-subprocesses"), start("--subprocesses")]
+    assert [process.wait(600) for process in together] == [0, 0, 0]
     trained = []
     for n in (1, 2):
         agent = clone / "rl-trained-agents" / f"{RUN[:-1]}{n}.zip"
@@ -132,6 +133,7 @@ def test_same_seed_same_agent_also_at_the_same_moment_and_in_processes(clone: Pa
         assert logged.keys() >= {"eval/success_rate", "train/loss", "rollout/ep_rew_mean"}
         trained.append((weights(agent), logged))
     assert trained[0] == trained[1]
+    assert weights(clone / "rl-trained-agents" / "other.zip") != trained[0][0]
 
 
 def test_name_and_hyperparameters_reach_the_agent_and_nothing_is_overwritten(
